@@ -1,0 +1,40 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check -q
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check format bench tiny-model clean
+
+help: ## show this text
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# torch comes first and alone: pip then takes the pinned build, and nothing that follows replaces it.
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (the first time takes a minute or two)"
+	@$(PIP) install -c constraints.txt torch
+	@$(PIP) install -c constraints.txt -e '.[serve,tune,dev]'
+	@touch $@
+
+demo: $(STAMP) ## set everything up and run the main job: tune a small model, serve it, ask it
+	@$(BIN)/python -m kaito.cli.main demo --folder .demo
+
+test: $(STAMP) ## set up what tests need and run them
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(STAMP) ## ruff, mypy strict and the layers of the house
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+format: $(STAMP) ## format and mend what ruff can
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: $(STAMP) ## run the benchmarks; each prints a table
+	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+tiny-model: $(STAMP) ## train the built-in model again from its seed
+	@$(BIN)/python scripts/make_tiny_model.py
+
+clean: ## remove the environment and what the demo left
+	rm -rf $(VENV) .demo .tools

@@ -1,0 +1,139 @@
+"""`kaito.sh` Workspace, v1alpha1 and v1beta1 (storage): one shape, no `spec` level.
+
+`resource`, `inference`, `tuning` and `status` stand at the top of the object. Pod templates and volume sources are
+kept as the plain dicts that the user wrote. Fields and defaults: the KAITO v0.3 and v0.12 APIs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kaito.api.meta import Condition, LabelSelector, ObjectMeta
+
+GROUP = "kaito.sh"
+STORAGE_VERSION = "v1beta1"
+VERSIONS = ("v1alpha1", "v1beta1")
+FINALIZER = "workspace.finalizer.kaito.sh"
+
+LABEL_WORKSPACE = "kaito.sh/workspace"
+LABEL_WORKSPACE_NAMESPACE = "kaito.sh/workspacenamespace"
+ANNOTATION_ENABLE_LB = "kaito.sh/enablelb"
+ANNOTATION_RUNTIME = "kaito.sh/runtime"
+ANNOTATION_BYPASS_CHECKS = "kaito.sh/bypass-resource-checks"
+ANNOTATION_SERVE_AFTER_TUNING = "kaito.sh/serve-after-tuning"
+ANNOTATION_HASH = "kaito.sh/spec-hash"
+"""On pod templates: the hash of all that made them, so that any change of it rolls out."""
+ANNOTATION_BACKED_BY = "kaito.sh/backed-by"
+"""On nodes that stand for another machine than their instance type says: what really backs them."""
+
+
+class Partition(msgspec.Struct, frozen=True, omit_defaults=True):
+    mode: str = ""
+    profile: str = ""
+    count: int | None = None
+
+
+class Resource(msgspec.Struct, frozen=True, omit_defaults=True):
+    instanceType: str = ""
+    labelSelector: LabelSelector = LabelSelector()
+    count: int | None = None
+    preferredNodes: list[str] = []
+    partition: Partition | None = None
+
+
+class PresetOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    image: str = ""
+    imagePullSecrets: list[str] = []
+    modelAccessSecret: str = ""
+
+
+class Preset(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str = ""
+    accessMode: str = ""
+    presetOptions: PresetOptions = PresetOptions()
+
+
+class DataSource(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str = ""
+    urls: list[str] = []
+    volumeSource: dict[str, Any] | None = None
+    image: str = ""
+    imagePullSecrets: list[str] = []
+
+
+class DataDestination(msgspec.Struct, frozen=True, omit_defaults=True):
+    volumeSource: dict[str, Any] | None = None
+    image: str = ""
+    imagePushSecret: str = ""
+
+
+class Adapter(msgspec.Struct, frozen=True, omit_defaults=True):
+    source: DataSource | None = None
+    strength: str | None = None
+
+
+class Inference(msgspec.Struct, frozen=True, omit_defaults=True):
+    preset: Preset | None = None
+    template: dict[str, Any] | None = None
+    config: str = ""
+    adapters: list[Adapter] = []
+
+
+class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
+    preset: Preset | None = None
+    method: str = ""
+    config: str = ""
+    input: DataSource | None = None
+    output: DataDestination | None = None
+
+
+class TunedAdapter(msgspec.Struct, frozen=True, omit_defaults=True):
+    image: str = ""
+    digest: str = ""
+
+
+class TuningStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Progress of the training. Losses are floats as text: CRDs shun floats. `etaSeconds` counts from the last write."""
+
+    step: int = 0
+    totalSteps: int = 0
+    epoch: str = ""
+    loss: str = ""
+    evalLoss: str = ""
+    tokensPerSecond: int = 0
+    etaSeconds: int = 0
+    startedAt: str = ""
+    adapter: TunedAdapter | None = None
+
+
+class EstimateStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the estimator found, as quantities in text ("7.1Gi"), and why."""
+
+    weights: str = ""
+    kvCache: str = ""
+    overhead: str = ""
+    perGPU: str = ""
+    nodes: int = 0
+    why: str = ""
+
+
+class WorkspaceStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    conditions: list[Condition] = []
+    workerNodes: list[str] = []
+    targetNodeCount: int = 0
+    state: str = ""
+    tuning: TuningStatus | None = None
+    estimate: EstimateStatus | None = None
+    performance: dict[str, Any] | None = None
+
+
+class Workspace(msgspec.Struct, frozen=True, omit_defaults=True):
+    metadata: ObjectMeta = ObjectMeta()
+    resource: Resource = Resource()
+    inference: Inference | None = None
+    tuning: Tuning | None = None
+    status: WorkspaceStatus = WorkspaceStatus()
+    apiVersion: str = ""
+    kind: str = ""
