@@ -1,4 +1,7 @@
-"""Narrow views of Kubernetes' own kinds: only the fields that somebody here reads. For reading, never for writing back."""
+"""Narrow views of Kubernetes' own kinds: only the fields that somebody here reads.
+
+For reading, never for writing back.
+"""
 
 from __future__ import annotations
 

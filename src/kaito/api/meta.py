@@ -31,7 +31,10 @@ class ObjectMeta(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A `metav1.Condition`; `severity` is only in Machine v1alpha5. `lastTransitionTime` is RFC 3339, UTC, in seconds."""
+    """A `metav1.Condition`; `severity` is only in Machine v1alpha5.
+
+    `lastTransitionTime` is RFC 3339, UTC, in seconds.
+    """
 
     type: str
     status: str  # "True", "False" or "Unknown"

@@ -95,7 +95,10 @@ class TunedAdapter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TuningStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Progress of the training. Losses are floats as text: CRDs shun floats. `etaSeconds` counts from the last write."""
+    """Progress of the training. Losses are floats as text, since CRDs shun floats.
+
+    `etaSeconds` counts from the last write.
+    """
 
     step: int = 0
     totalSteps: int = 0
