@@ -1,0 +1,129 @@
+"""Models by preset name, alias or Hugging Face id. Data: `data/models.csv`, `data/presets.yaml`, `data/tuning/`."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import msgspec
+import yaml
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What the architecture says of memory. Bytes and counts; None where not known."""
+
+    weights_bytes: int | None = None
+    context_length: int | None = None
+    hidden_size: int | None = None
+    layers: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    kv_lora_rank: int | None = None
+    qk_rope_head_dim: int | None = None
+    quantization_bits: int | None = None
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model that can be served or tuned. Exactly one of `huggingface` and `builtin` says where the weights are."""
+
+    name: str
+    """The short, lower-case name: under it the model is served."""
+    huggingface: str = ""
+    revision: str = "main"
+    builtin: str = ""
+    architecture: str = ""
+    licence: str = ""
+    quantization: str = ""
+    figures: Figures | None = None
+    """None for a model that is not in the catalogue: its config has to be read first."""
+
+    @property
+    def source(self) -> dict[str, str]:
+        """Where the weights come from, as the runtime's `KAITO_MODEL` wants it."""
+        if self.builtin:
+            return {"builtin": self.builtin}
+        return {"huggingface": self.huggingface, "revision": self.revision}
+
+
+def find_model(name: str) -> Model | None:
+    """The model of a preset name, an alias, or any `org/model` id of Hugging Face; None for what is neither."""
+    known = _models().get(name.lower())
+    if known is not None:
+        return known
+    organisation, slash, model = name.partition("/")
+    if slash and organisation and model and "/" not in model:
+        return Model(name=model.lower(), huggingface=name)
+    return None
+
+
+def nearest_models(name: str, count: int = 3) -> list[str]:
+    """Known names that look like `name`, the most alike first."""
+    names = _models()
+    return difflib.get_close_matches(name.lower(), names, n=count, cutoff=0.5)
+
+
+def model_names() -> list[str]:
+    """Every name that `find_model` knows, short names and ids."""
+    return sorted(_models())
+
+
+def tuning_config(model: Model, method: str) -> str:
+    """The default `training_config.yaml` for a method ("lora" or "qlora"), with the model's own settings if it has any.
+
+    Raises ValueError for another method.
+    """
+    if method not in ("lora", "qlora"):
+        raise ValueError(f'tuning method "{method}" is not one of lora, qlora')
+    folder = resources.files("kaito.catalog").joinpath("data/tuning")
+    base = yaml.safe_load(folder.joinpath(f"{method}.yaml").read_text())
+    own = folder.joinpath(f"{model.name}.yaml")
+    if own.is_file():
+        sections = yaml.safe_load(own.read_text())["training_config"]
+        for section, settings in sections.items():
+            if section != "QuantizationConfig" or method == "qlora":
+                base["training_config"].setdefault(section, {}).update(settings or {})
+    text: str = yaml.safe_dump(base, sort_keys=False)
+    return text
+
+
+@cache
+def _models() -> Mapping[str, Model]:
+    data = resources.files("kaito.catalog").joinpath("data")
+    by_id = {
+        row["huggingface"].lower(): _parse(row)
+        for row in csv.DictReader(data.joinpath("models.csv").read_text().splitlines())
+    }
+    presets = yaml.safe_load(data.joinpath("presets.yaml").read_text())
+    models = {model.name: model for model in by_id.values()} | by_id
+    models |= {name: _preset(name, entry) for name, entry in presets["presets"].items()}
+    models |= {
+        alias: msgspec.structs.replace(by_id[id_.lower()], name=alias) for alias, id_ in presets["aliases"].items()
+    }
+    return models
+
+
+def _parse(row: Mapping[str, str]) -> Model:
+    figures = {name: int(row[name]) for name in Figures.__struct_fields__ if row.get(name)}
+    return Model(
+        name=row["huggingface"].rpartition("/")[2].lower(),
+        huggingface=row["huggingface"],
+        architecture=row["architecture"],
+        licence=row["licence"],
+        quantization=row["quantization"],
+        figures=Figures(**figures),
+    )
+
+
+def _preset(name: str, entry: Mapping[str, Any]) -> Model:
+    return Model(
+        name=name,
+        builtin=entry["builtin"],
+        architecture=entry["architecture"],
+        licence=entry["licence"],
+        figures=Figures(**entry["figures"]),
+    )
