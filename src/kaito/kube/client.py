@@ -236,11 +236,12 @@ class Client:
         body: Any = None,
         *,
         content_type: str = "application/json",
+        accept: str = "application/json",
         timeout: float | None = None,
     ) -> bytes:
         """One request to the API; the body of the answer. For what has no verb of its own, such as the pod proxy."""
         self.calls[verb] += 1
-        headers = {"Content-Type": content_type, "Accept": "application/json"}
+        headers = {"Content-Type": content_type, "Accept": accept}
         content = None if body is None else msgspec.json.encode(body)
         limit = httpx2.Timeout(timeout) if timeout else httpx2.USE_CLIENT_DEFAULT
         try:
@@ -253,10 +254,16 @@ class Client:
             raise _error(response.status_code, response.content, response.headers)
         return response.content
 
-    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[bytes]:
+    async def stream(
+        self, path: str, params: Mapping[str, str] | None = None, *, method: str = "GET", body: Any = None
+    ) -> AsyncIterator[bytes]:
         """The body of a long answer as it comes, such as a followed log."""
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {"Content-Type": "application/json"}
         try:
-            async with self._http.stream("GET", path, params=dict(params), timeout=self._stream_timeout) as response:
+            async with self._http.stream(
+                method, path, params=dict(params or {}), content=content, headers=headers, timeout=self._stream_timeout
+            ) as response:
                 if response.status_code >= 400:
                     raise _error(response.status_code, await response.aread(), response.headers)
                 async for chunk in response.aiter_bytes():
