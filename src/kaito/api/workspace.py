@@ -105,9 +105,13 @@ class TuningStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     epoch: str = ""
     loss: str = ""
     evalLoss: str = ""
+    baseEvalLoss: str = ""
     tokensPerSecond: int = 0
     etaSeconds: int = 0
     startedAt: str = ""
+    finishedAt: str = ""
+    specHash: str = ""
+    """Of what was trained; while it holds, the adapter stands for the spec and no training is repeated."""
     adapter: TunedAdapter | None = None
 
 
