@@ -1,7 +1,7 @@
 """The demonstration: the promised path on this machine, from an empty folder to a tuned model that answers.
 
-Everything runs as it would for a user: a detached control plane of its own, manifests applied to its API, HTTP calls to the
-Service's cluster IP. It stops what it started, however it ends.
+Everything runs as it would for a user: a detached control plane of its own, manifests applied to its API, HTTP calls to
+the Service's cluster IP. It stops what it started, however it ends.
 """
 
 from __future__ import annotations
