@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import kaito
-from kaito.cli.commands import cluster, one_machine, processes
+from kaito.cli.commands import catalogue, cluster, one_machine, processes
 from kaito.cli.errors import CommandError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cluster.register(app)
+catalogue.register(app)
 one_machine.register(app)
 processes.register(app)
 
