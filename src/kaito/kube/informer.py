@@ -84,7 +84,7 @@ class Informer(Generic[T]):
             self._put(obj, raw)
         for key in self.store.keys() - seen:
             self._remove(key)
-        self._version = listing.resource_version
+        self._reach(listing.resource_version)
         self._synced.set()
 
     async def _follow(self) -> None:
@@ -92,11 +92,15 @@ class Informer(Generic[T]):
             self._take(event)
 
     def _take(self, event: WatchEvent[T]) -> None:
-        self._version = _version(event.object) or self._version
         if event.type in ("ADDED", "MODIFIED"):
             self._put(event.object, event.raw)
         elif event.type == "DELETED":
             self._remove(key_of(event.object))
+        self._reach(_version(event.object) or self._version)
+
+    def _reach(self, version: str) -> None:
+        self._version = version
+        self.store.reach(version)
 
     def _put(self, obj: T, raw: bytes) -> None:
         key = key_of(obj)

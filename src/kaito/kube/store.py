@@ -57,6 +57,7 @@ class Store(Generic[T]):
         self._indexes: dict[str, dict[str, set[str]]] = {name: {} for name in self._functions}
         self._fingerprints: dict[str, str] | None = {} if fingerprints else None
         self._own_writes: dict[str, str] = {}
+        self._reached = ""
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -90,10 +91,17 @@ class Store(Generic[T]):
         if written is None:
             return False
         cached = self._objects.get(key)
-        if cached is not None and not is_older(_version(cached), written):
+        if (cached is not None and not is_older(_version(cached), written)) or self._has_reached(written):
             del self._own_writes[key]
             return False
         return True
+
+    def reach(self, version: str) -> None:
+        """The informer has seen all changes up to `version`: a write before it that is not here was undone since."""
+        self._reached = version
+
+    def _has_reached(self, version: str) -> bool:
+        return self._reached.isdigit() and version.isdigit() and int(self._reached) >= int(version)
 
     def put(self, key: str, obj: T, raw: bytes) -> T | None:
         """Store an object; returns what was there before. The informer calls this."""
