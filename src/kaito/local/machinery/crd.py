@@ -1,0 +1,270 @@
+"""Custom resource definitions: from the object that a user applies to the kinds that the server then serves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from kaito.local.machinery import errors, validation
+from kaito.local.machinery.errors import FieldCause
+from kaito.local.machinery.resource_info import ALL_VERBS, Column, ResourceInfo, ScalePaths
+from kaito.local.machinery.rules import Expression
+from kaito.local.machinery.schema import Schema
+
+Json = dict[str, Any]
+
+_AGE: Final = Column("Age", "date", "Time since this object was created.", json_path=".metadata.creationTimestamp")
+_LABEL: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_KIND: Final = re.compile(r"[A-Za-z]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?")
+_TYPES: Final = ("array", "boolean", "integer", "number", "object", "string")
+_COLUMN_TYPES: Final = ("boolean", "date", "integer", "number", "string")
+_FORBIDDEN: Final = ("$ref", "$schema", "definitions", "dependencies", "id", "patternProperties", "additionalItems")
+_MAX_DEPTH: Final = 100
+
+
+def from_crd(crd: Json) -> list[ResourceInfo]:
+    """One definition for each served version of a CRD that `validate_crd` finds no fault with."""
+    spec = crd["spec"]
+    versions = spec["versions"]
+    storage = next((version["name"] for version in versions if version.get("storage")), "")
+    return [_version(crd["metadata"]["name"], spec, version, storage) for version in versions if version.get("served")]
+
+
+def _version(name: str, spec: Json, version: Json, storage: str) -> ResourceInfo:
+    names = spec["names"]
+    subresources: Json = version.get("subresources") or {}
+    reversed_group = ".".join(reversed(spec["group"].split(".")))
+    return ResourceInfo(
+        group=spec["group"],
+        version=version["name"],
+        kind=names["kind"],
+        list_kind=names.get("listKind") or f"{names['kind']}List",
+        plural=names["plural"],
+        singular=names.get("singular") or names["kind"].lower(),
+        namespaced=spec["scope"] == "Namespaced",
+        schema=Schema(version_schema(spec, version)),
+        short_names=tuple(names.get("shortNames") or ()),
+        categories=tuple(names.get("categories") or ()),
+        subresources=frozenset(key for key in ("status", "scale") if subresources.get(key) is not None),
+        storage_version=storage,
+        columns=_columns(version),
+        verbs=ALL_VERBS,
+        definition=f"{reversed_group}.{version['name']}.{names['kind']}",
+        crd=name,
+        scale=_scale(subresources.get("scale")),
+        selectable_fields=tuple(item["jsonPath"] for item in version.get("selectableFields") or ()),
+        deprecation_warning=_deprecation(spec, version),
+    )
+
+
+def version_schema(spec: Json, version: Json) -> Json | None:
+    """The schema of a version; None where any field is kept."""
+    raw = (version.get("schema") or {}).get("openAPIV3Schema")
+    if raw is None or spec.get("preserveUnknownFields") is True:
+        return None
+    return dict(raw)
+
+
+def _columns(version: Json) -> tuple[Column, ...]:
+    given = version.get("additionalPrinterColumns")
+    if not given:
+        return (_AGE,)
+    return tuple(
+        Column(
+            name=item["name"],
+            type=item["type"],
+            description=item.get("description") or "",
+            format=item.get("format") or "",
+            priority=item.get("priority") or 0,
+            json_path=item["jsonPath"],
+        )
+        for item in given
+    )
+
+
+def _scale(given: Json | None) -> ScalePaths | None:
+    if given is None:
+        return None
+    return ScalePaths(
+        spec_replicas=given["specReplicasPath"],
+        status_replicas=given["statusReplicasPath"],
+        label_selector=given.get("labelSelectorPath") or "",
+    )
+
+
+def _deprecation(spec: Json, version: Json) -> str:
+    if not version.get("deprecated"):
+        return ""
+    default = f"{spec['group']}/{version['name']} {spec['names']['kind']} is deprecated"
+    return version.get("deprecationWarning") or default
+
+
+def validate_crd(crd: Json) -> list[FieldCause]:
+    """What keeps a CRD from being served. The shape itself is checked by the schema of CRDs, before this."""
+    spec = crd["spec"]
+    return [*_name_causes(crd, spec), *_version_causes(spec)]
+
+
+def _name_causes(crd: Json, spec: Json) -> Iterator[FieldCause]:
+    names = spec["names"]
+    name = (crd.get("metadata") or {}).get("name", "")
+    expected = f"{names.get('plural')}.{spec.get('group')}"
+    if name != expected:
+        message = f'Invalid value: {validation.compact(name)}: must be spec.names.plural+"."+spec.group'
+        yield FieldCause("metadata.name", message)
+    if not _SUBDOMAIN.fullmatch(spec["group"]) or "." not in spec["group"]:
+        message = f"Invalid value: {validation.compact(spec['group'])}: should be a domain with at least one dot"
+        yield FieldCause("spec.group", message)
+    yield from _label_cause("spec.names.plural", names["plural"])
+    yield from _label_cause("spec.names.singular", names.get("singular") or names["kind"].lower())
+    for index, short in enumerate(names.get("shortNames") or ()):
+        yield from _label_cause(f"spec.names.shortNames[{index}]", short)
+    for key in ("kind", "listKind"):
+        text = names.get(key) or "Any"
+        if not _KIND.fullmatch(text):
+            yield FieldCause(f"spec.names.{key}", f"Invalid value: {validation.compact(text)}: {_KIND_RULE}")
+    if (spec.get("conversion") or {}).get("strategy", "None") != "None":
+        message = 'Unsupported value: "Webhook": supported values: "None"'
+        yield FieldCause("spec.conversion.strategy", message, errors.FIELD_NOT_SUPPORTED)
+
+
+_KIND_RULE: Final = "may have mixed case, but should otherwise match a DNS label"
+
+
+def _label_cause(path: str, text: str) -> Iterator[FieldCause]:
+    if not _LABEL.fullmatch(text):
+        rule = (
+            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic "
+            "character, and end with an alphanumeric character"
+        )
+        yield FieldCause(path, f"Invalid value: {validation.compact(text)}: {rule}")
+
+
+def _version_causes(spec: Json) -> Iterator[FieldCause]:
+    versions = spec["versions"]
+    stored = [version["name"] for version in versions if version.get("storage")]
+    if len(stored) != 1:
+        message = "Invalid value: must have exactly one version marked as storage version"
+        yield FieldCause("spec.versions", message)
+    seen: set[str] = set()
+    for index, version in enumerate(versions):
+        path = f"spec.versions[{index}]"
+        name = version["name"]
+        yield from _label_cause(f"{path}.name", name)
+        if name in seen:
+            message = f"Duplicate value: {validation.compact(name)}"
+            yield FieldCause(f"{path}.name", message, errors.FIELD_DUPLICATE)
+        seen.add(name)
+        yield from _column_causes(version, path)
+        yield from _schema_causes_of_version(version, f"{path}.schema.openAPIV3Schema")
+
+
+def _column_causes(version: Json, path: str) -> Iterator[FieldCause]:
+    for index, column in enumerate(version.get("additionalPrinterColumns") or ()):
+        where = f"{path}.additionalPrinterColumns[{index}]"
+        if column["type"] not in _COLUMN_TYPES:
+            options = ", ".join(f'"{name}"' for name in _COLUMN_TYPES)
+            message = f"Unsupported value: {validation.compact(column['type'])}: supported values: {options}"
+            yield FieldCause(f"{where}.type", message, errors.FIELD_NOT_SUPPORTED)
+        if not column["jsonPath"].startswith("."):
+            message = f"Invalid value: {validation.compact(column['jsonPath'])}: must be a json path starting with ."
+            yield FieldCause(f"{where}.jsonPath", message)
+
+
+def _schema_causes_of_version(version: Json, path: str) -> Iterator[FieldCause]:
+    raw = (version.get("schema") or {}).get("openAPIV3Schema")
+    if not isinstance(raw, dict):
+        yield FieldCause(path, "Required value: schemas are required", errors.FIELD_REQUIRED)
+        return
+    if raw.get("type") != "object":
+        given = validation.compact(raw.get("type") or "")
+        yield FieldCause(f"{path}.type", f"Invalid value: {given}: must be object at the root")
+        return
+    found = list(_schema_causes(raw, path, 0))
+    yield from found
+    if found:
+        return
+    try:
+        validation.compile_validator(raw, {})
+    except ValueError as error:
+        yield FieldCause(path, f"Invalid value: the schema does not compile: {str(error).splitlines()[0]}")
+
+
+def _schema_causes(raw: Any, path: str, depth: int) -> Iterator[FieldCause]:
+    """What keeps a schema from being structural."""
+    if not isinstance(raw, dict) or depth > _MAX_DEPTH:
+        yield FieldCause(path, "Invalid value: a schema has to be an object, nested at most 100 deep")
+        return
+    for key in _FORBIDDEN:
+        if raw.get(key):
+            yield FieldCause(f"{path}.{key}", f"Forbidden: {key} is not supported", errors.FIELD_FORBIDDEN)
+    yield from _type_causes(raw, path)
+    yield from _list_type_causes(raw, path)
+    yield from _rule_causes(raw, path)
+    properties = raw.get("properties") or {}
+    for key, child in properties.items() if isinstance(properties, dict) else ():
+        yield from _schema_causes(child, f"{path}.properties[{key}]", depth + 1)
+    if raw.get("items") is not None:
+        yield from _schema_causes(raw["items"], f"{path}.items", depth + 1)
+    additional = raw.get("additionalProperties")
+    if isinstance(additional, dict):
+        yield from _schema_causes(additional, f"{path}.additionalProperties", depth + 1)
+    if properties and additional not in (None, False):
+        message = "Forbidden: additionalProperties and properties are mutual exclusive"
+        yield FieldCause(f"{path}.additionalProperties", message, errors.FIELD_FORBIDDEN)
+
+
+def _type_causes(raw: Json, path: str) -> Iterator[FieldCause]:
+    kind = raw.get("type")
+    free = raw.get("x-kubernetes-int-or-string") or raw.get("x-kubernetes-preserve-unknown-fields")
+    if not kind:
+        if not free:
+            yield FieldCause(
+                f"{path}.type", "Required value: must not be empty for specified object fields", errors.FIELD_REQUIRED
+            )
+    elif kind not in _TYPES:
+        options = ", ".join(f'"{name}"' for name in _TYPES)
+        message = f"Unsupported value: {validation.compact(kind)}: supported values: {options}"
+        yield FieldCause(f"{path}.type", message, errors.FIELD_NOT_SUPPORTED)
+    elif kind == "array" and raw.get("items") is None:
+        yield FieldCause(f"{path}.items", "Required value: must be specified", errors.FIELD_REQUIRED)
+
+
+def _list_type_causes(raw: Json, path: str) -> Iterator[FieldCause]:
+    if raw.get("x-kubernetes-list-type") != "map":
+        return
+    keys = raw.get("x-kubernetes-list-map-keys") or []
+    if not keys:
+        message = "Required value: must not be empty if x-kubernetes-list-type is map"
+        yield FieldCause(f"{path}.x-kubernetes-list-map-keys", message, errors.FIELD_REQUIRED)
+    items = raw.get("items") or {}
+    known = items.get("properties") or {}
+    for index, key in enumerate(keys):
+        if key not in known:
+            message = f"Invalid value: {validation.compact(key)}: entries must all be names of item properties"
+            yield FieldCause(f"{path}.x-kubernetes-list-map-keys[{index}]", message)
+        elif key not in (items.get("required") or ()) and "default" not in known[key]:
+            message = (
+                "Required value: this property is in x-kubernetes-list-map-keys, "
+                "so it must have a default or be a required property"
+            )
+            yield FieldCause(f"{path}.items.properties[{key}].default", message, errors.FIELD_REQUIRED)
+
+
+def _rule_causes(raw: Json, path: str) -> Iterator[FieldCause]:
+    for index, rule in enumerate(raw.get("x-kubernetes-validations") or ()):
+        where = f"{path}.x-kubernetes-validations[{index}]"
+        text = str(rule.get("rule") or "")
+        if not text.strip():
+            yield FieldCause(f"{where}.rule", "Required value: rule is not specified", errors.FIELD_REQUIRED)
+            continue
+        for key in ("rule", "messageExpression"):
+            try:
+                if rule.get(key):
+                    Expression.compile(str(rule[key]))
+            except ValueError as error:
+                shown = validation.compact(str(rule[key]))
+                message = f"Invalid value: {shown}: compilation failed: {str(error).splitlines()[0]}"
+                yield FieldCause(f"{where}.{key}", message)

@@ -1,0 +1,194 @@
+"""CEL rules of a schema (`x-kubernetes-validations`), evaluated against an object and, on updates, against its
+predecessor.
+
+A rule sees `self`, the value at its place, and `oldSelf`, the value that stood there before. Where elements cannot be
+matched between the two (a list without keys), a rule that names `oldSelf` is not run, as in Kubernetes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any, Final
+
+from kaito.local.machinery import errors
+from kaito.local.machinery.cel_functions import all_functions
+from kaito.local.machinery.errors import FieldCause
+from kaito.local.machinery.nodes import Json, Node
+
+# What the engine raises when an expression meets a value it cannot work with (a missing key, a wrong type, a bad
+# argument).
+EVALUATION_ERRORS: Final = (KeyError, IndexError, TypeError, ValueError, RuntimeError, ArithmeticError)
+_REASONS: Final = {
+    "": (errors.FIELD_INVALID, "Invalid value: {kind}: {message}"),
+    "FieldValueInvalid": (errors.FIELD_INVALID, "Invalid value: {kind}: {message}"),
+    "FieldValueForbidden": (errors.FIELD_FORBIDDEN, "Forbidden: {message}"),
+    "FieldValueRequired": (errors.FIELD_REQUIRED, "Required value: {message}"),
+    "FieldValueDuplicate": (errors.FIELD_DUPLICATE, "Duplicate value: {kind}"),
+}
+_ABSENT: Final = object()
+
+
+@cache
+def _engine() -> ModuleType:
+    """The CEL engine. Its package imports a terminal toolkit, a fifth of a second that a start without rules saves."""
+    return importlib.import_module("cel")
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A compiled CEL expression with the functions that it calls."""
+
+    program: Any
+    functions: dict[str, Callable[..., Any]]
+    uses_old: bool
+
+    @classmethod
+    def compile(cls, text: str) -> Expression:
+        """Raises ValueError with the engine's words when the text does not parse."""
+        program = _engine().compile(text)
+        names = set(program.functions())
+        functions = {name: call for name, call in all_functions().items() if name.rpartition(".")[2] in names}
+        return cls(program, functions, "oldSelf" in program.variables())
+
+    def evaluate(self, variables: Json) -> Any:
+        return self.program.execute(_engine().Context(variables=variables, functions=self.functions))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One entry of `x-kubernetes-validations`, compiled. `broken` says why it could not be."""
+
+    text: str
+    expression: Expression | None
+    message: str
+    message_expression: Expression | None
+    reason: str
+    field_path: str
+    optional_old: bool
+    broken: str = ""
+
+    @classmethod
+    def read(cls, raw: Json) -> Rule:
+        text = str(raw.get("rule") or "")
+        message_text = raw.get("messageExpression") or ""
+        broken = ""
+        expression = message_expression = None
+        try:
+            expression = Expression.compile(text)
+            message_expression = Expression.compile(message_text) if message_text else None
+        except ValueError as error:
+            broken = str(error).splitlines()[0]
+        return cls(
+            text=text,
+            expression=expression,
+            message=raw.get("message") or f"failed rule: {' '.join(text.split())}",
+            message_expression=message_expression,
+            reason=raw.get("reason") or "",
+            field_path=raw.get("fieldPath") or "",
+            optional_old=raw.get("optionalOldSelf") is True,
+            broken=broken,
+        )
+
+    def check(self, value: Any, old: Any, path: str, kind: str) -> FieldCause | None:
+        if self.expression is None:
+            return FieldCause(path or "<nil>", f"Invalid value: {kind}: rule compile error: {self.broken}")
+        variables = {"self": value}
+        if self.expression.uses_old:
+            if old is _ABSENT:
+                return None
+            variables["oldSelf"] = old
+        try:
+            holds = self.expression.evaluate(variables)
+        except EVALUATION_ERRORS as error:
+            return self._cause(f"{_reason_of(error)} evaluating rule: {self.text}", path, kind, "")
+        if holds is True:
+            return None
+        return self._cause(self._words(variables), path, kind, self.reason)
+
+    def _words(self, variables: Json) -> str:
+        if self.message_expression is None:
+            return self.message
+        try:
+            text = self.message_expression.evaluate(variables)
+        except EVALUATION_ERRORS:
+            return self.message
+        return text if isinstance(text, str) and text.strip() and "\n" not in text else self.message
+
+    def _cause(self, message: str, path: str, kind: str, reason: str) -> FieldCause:
+        code, template = _REASONS.get(reason, _REASONS[""])
+        return FieldCause(f"{path}{self._suffix(path)}" or "<nil>", template.format(kind=kind, message=message), code)
+
+    def _suffix(self, path: str) -> str:
+        if not self.field_path:
+            return ""
+        return self.field_path if path else self.field_path.lstrip(".")
+
+
+def _reason_of(error: BaseException) -> str:
+    return f"no such key: {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error)
+
+
+class RuleSet:
+    """All rules of a schema. Parts of an object whose schema holds none are not visited."""
+
+    def __init__(self, root: Node) -> None:
+        self._root = root
+        self._rules: dict[int, tuple[Rule, ...]] = {}
+        self._reaching: dict[int, bool] = {}
+        self.found = self._collect(root)
+
+    def _collect(self, node: Node) -> bool:
+        known = self._reaching.get(id(node))
+        if known is not None:
+            return known
+        self._reaching[id(node)] = False  # until its children are known; a type that contains itself ends here
+        self._rules[id(node)] = tuple(Rule.read(raw) for raw in node.rules)
+        children = [self._collect(child) for child in _children(node)]
+        self._reaching[id(node)] = bool(node.rules) or any(children)
+        return self._reaching[id(node)]
+
+    def evaluate(self, obj: Json, old: Json | None) -> list[FieldCause]:
+        if not self.found:
+            return []
+        return list(self._visit(self._root, obj, _ABSENT if old is None else old, ""))
+
+    def _visit(self, node: Node, value: Any, old: Any, path: str) -> Iterator[FieldCause]:
+        if value is None or not self._reaching[id(node)]:
+            return
+        kind = f'"{node.type or "object"}"'
+        for rule in self._rules[id(node)]:
+            cause = rule.check(value, old, path, kind)
+            if cause is not None:
+                yield cause
+        if isinstance(value, dict):
+            previous = old if isinstance(old, dict) else {}
+            for key, item in value.items():
+                child = node.child(key)
+                if child is not None:
+                    yield from self._visit(child, item, previous.get(key, _ABSENT), f"{path}.{key}" if path else key)
+        elif isinstance(value, list) and node.items is not None:
+            for index, item in enumerate(value):
+                yield from self._visit(node.items, item, _previous(node, item, old), f"{path}[{index}]")
+
+
+def _children(node: Node) -> Iterator[Node]:
+    yield from node.properties.values()
+    if node.items is not None:
+        yield node.items
+    if node.additional is not None:
+        yield node.additional
+
+
+def _previous(node: Node, item: Any, old: Any) -> Any:
+    """The element of the old list with the same keys."""
+    if node.list_type != "map" or not isinstance(item, dict) or not isinstance(old, list):
+        return _ABSENT
+    keys = [item.get(key) for key in node.map_keys]
+    for candidate in old:
+        if isinstance(candidate, dict) and [candidate.get(key) for key in node.map_keys] == keys:
+            return candidate
+    return _ABSENT
