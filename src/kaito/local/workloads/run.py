@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from kaito.kube.client import Client
+from kaito.local.workloads.collector import Collector
 from kaito.local.workloads.controllers import (
     Clock,
     World,
@@ -15,6 +16,7 @@ from kaito.local.workloads.controllers import (
 )
 from kaito.local.workloads.endpoint_controller import EndpointController
 from kaito.local.workloads.informers import Informers
+from kaito.local.workloads.lost_pods import LostPods
 
 
 async def run_workloads(client: Client, *, now: Clock = utc_now) -> None:
@@ -26,7 +28,9 @@ async def run_workloads(client: Client, *, now: Clock = utc_now) -> None:
             deployment_controller(world),
             job_controller(world),
             EndpointController(world).controller,
+            LostPods(world).controller,
         ]
         for controller in controllers:
             group.create_task(controller.run(), name=controller.name)
+        group.create_task(Collector(world).run(), name="collector")
         group.create_task(world.announcer.run(), name="events")
