@@ -17,12 +17,12 @@ from kaito.kube.events import EventRecorder
 from kaito.kube.informer import Informer
 from kaito.kube.resources import Resource
 from kaito.kube.store import object_key
-from kaito.local.workloads import deployment, job, replica_set
+from kaito.local.workloads import deployment, job, replica_set, stateful_set
 from kaito.local.workloads.announcer import Announcer
 from kaito.local.workloads.informers import Informers
 from kaito.local.workloads.objects import controller_uid, is_active
 from kaito.local.workloads.plan import Delete, Plan
-from kaito.local.workloads.resources import DEPLOYMENTS, JOBS, PODS, REPLICA_SETS
+from kaito.local.workloads.resources import CLAIMS, DEPLOYMENTS, JOBS, PODS, REPLICA_SETS, REVISIONS, STATEFUL_SETS
 from kaito.local.workloads.tally import TallyBook
 from kaito.local.workloads.writer import Writer, reference
 
@@ -155,3 +155,15 @@ def job_controller(world: World) -> Controller:
     world.informers.of(PODS).listen(pod_changed)  # Before the controller's own listener: first count, then plan.
     jobs.listen(job_changed)
     return OwnerController(world, JOBS, [PODS], plan).controller
+
+
+def stateful_set_controller(world: World) -> Controller:
+    claims = world.informers.of(CLAIMS).store
+
+    def plan(obj: Generic) -> Plan:
+        revisions = world.informers.of(REVISIONS).store.by_index("controller", obj.metadata.uid)
+        names = frozenset(claim.metadata.name for claim in claims.by_index("namespace", obj.metadata.namespace))
+        pods = world.children(PODS, obj)
+        return stateful_set.plan_stateful_set(stateful_set.Observed(obj, pods, revisions, names, world.now()))
+
+    return OwnerController(world, STATEFUL_SETS, [PODS, REVISIONS], plan).controller

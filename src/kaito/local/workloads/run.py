@@ -12,6 +12,7 @@ from kaito.local.workloads.controllers import (
     deployment_controller,
     job_controller,
     replica_set_controller,
+    stateful_set_controller,
     utc_now,
 )
 from kaito.local.workloads.endpoint_controller import EndpointController
@@ -26,6 +27,7 @@ async def run_workloads(client: Client, *, now: Clock = utc_now) -> None:
         controllers = [
             replica_set_controller(world),
             deployment_controller(world),
+            stateful_set_controller(world),
             job_controller(world),
             EndpointController(world).controller,
             LostPods(world).controller,
