@@ -70,7 +70,7 @@ def node(
         "resourceVersion": "20",
         "labels": {"kaito.sh/workspace": "phi", "karpenter.sh/registered": "true"},
     }
-    offers = {"cpu": "6", **({"nvidia.com/gpu": str(gpus)} if gpus else {})}
+    offers: dict[str, str | int] = {"cpu": "6", **({"nvidia.com/gpu": str(gpus)} if gpus else {})}
     return Node(
         metadata=ObjectMeta(**{**metadata, **meta}),
         spec=NodeSpec(providerID="local://here/ws1234", taints=list(taints)),

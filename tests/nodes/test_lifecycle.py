@@ -28,7 +28,7 @@ from kaito.nodes.lifecycle.world import (
 from kaito.nodes.providers.base import InstanceState
 from tests.nodes.builders import NOW, SKU, at, claim, conditions, instance, node, seen
 
-OWNED = {
+OWNED: dict[str, Any] = {
     "finalizers": [TERMINATION_FINALIZER],
     "ownerReferences": [OwnerReference("karpenter.sh/v1", "NodeClaim", "ws1234", "uid-1", blockOwnerDeletion=True)],
 }
@@ -261,7 +261,7 @@ def test_a_node_that_stays_unready_is_repaired() -> None:
     sick = node(ready="Unknown", labels=READY_LABELS, **OWNED)
     assert plan_claim(healthy(nodes=(sick,), now=at(599))).requeue_after == 1.0
     plan = plan_claim(healthy(nodes=(sick,), now=at(600)))
-    assert [a for a in plan.actions if isinstance(a, PatchClaim | DeleteClaim)][0] == PatchClaim(
+    assert next(a for a in plan.actions if isinstance(a, PatchClaim | DeleteClaim)) == PatchClaim(
         {"annotations": {"karpenter.sh/nodeclaim-termination-timestamp": "2026-05-01T12:10:00Z"}}
     )
     assert DeleteClaim in kinds(plan)
@@ -279,3 +279,12 @@ def test_an_instance_deleted_by_hand_takes_its_claim_along_unless_in_doubt() -> 
     assert DeleteClaim not in kinds(plan_claim(healthy(instance=None, nodes=dead, instances_known=False)))
     alive = (node(labels=READY_LABELS, **OWNED),)
     assert DeleteClaim not in kinds(plan_claim(healthy(instance=None, nodes=alive)))
+
+
+def test_a_node_that_vanished_has_the_same_deadline_to_come_back() -> None:
+    lost = healthy(now=at(10))
+    assert condition(plan_claim(lost), "Registered") == ("Unknown", "NodeNotFound")
+    assert plan_claim(lost).requeue_after == 900
+    since = claim(conditions=conditions(Launched="True", Registered="Unknown"))
+    assert DeleteClaim not in kinds(plan_claim(healthy(claim=since, now=at(899))))
+    assert DeleteClaim in kinds(plan_claim(healthy(claim=since, now=at(900))))

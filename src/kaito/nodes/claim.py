@@ -16,6 +16,8 @@ LABEL_CAPACITY_TYPE = "karpenter.sh/capacity-type"
 LABEL_ZONE = "topology.kubernetes.io/zone"
 LABEL_DO_NOT_SYNC_TAINTS = "karpenter.sh/do-not-sync-taints"
 ANNOTATION_TERMINATION_TIME = "karpenter.sh/nodeclaim-termination-timestamp"
+ANNOTATION_CLAIM = "kaito.sh/claim"
+"""On a node of ours: `<kind>/<uid>` of the claim that it was made for."""
 ANNOTATION_IMAGE_FAMILY = "kaito.sh/node-image-family"
 NODE_CLASS_KIND = "KaitoNodeClass"
 

@@ -27,6 +27,7 @@ from kaito.kube.resources import NODES
 from kaito.nodes import codecs
 from kaito.nodes.claim import claim_key
 from kaito.nodes.codecs import Codec
+from kaito.nodes.errors import ConfigError
 from kaito.nodes.garbage import GarbageCollector
 from kaito.nodes.instances import IDLE_SECONDS, Instances
 from kaito.nodes.lifecycle.world import BoundPod, Policy
@@ -114,7 +115,14 @@ def make_provider(config: ProvisionerConfig, client: Client) -> Provider:
         from kaito.nodes.providers.local.provider import LocalProvider
 
         return LocalProvider(client, read_machine())
-    raise NotImplementedError(f"provider {config.provider} is not built yet")
+    if config.provider == "simulated":
+        from kaito.nodes.providers.simulated.cloud import SimulatedCloud
+        from kaito.nodes.providers.simulated.provider import SimulatedProvider
+        from kaito.nodes.providers.simulated.scenario import CALM, load_scenario
+
+        scenario = load_scenario(config.faults) if config.faults else CALM
+        return SimulatedProvider(client, SimulatedCloud(scenario))
+    raise ConfigError(f"provider {config.provider} is not built yet")
 
 
 class Provisioner:
@@ -143,6 +151,7 @@ class Provisioner:
                 for informer in caches.all():
                     await informer.wait_synced()
                 self._probes.ready = True
+                group.create_task(self._provider.run())
                 group.create_task(instances.run())
                 group.create_task(collector)
                 group.create_task(controller.run())

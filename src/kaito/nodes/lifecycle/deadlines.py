@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from kaito.api.conditions import parse_timestamp
 from kaito.api.meta import Condition
@@ -16,7 +17,7 @@ def plan_deadlines(seen: Observed, conditions: Sequence[Condition]) -> Step:
     by_type = {condition.type: condition for condition in conditions}
     if by_type[LAUNCHED].status != "True":
         return _plan_launch_deadline(seen, by_type[LAUNCHED])
-    if by_type[REGISTERED].status != "True" and not seen.claim.is_true(REGISTERED):
+    if by_type[REGISTERED].status != "True":
         return _plan_registration_deadline(seen)
     return Step()
 
@@ -35,11 +36,11 @@ def _plan_launch_deadline(seen: Observed, launched: Condition) -> Step:
 
 
 def _plan_registration_deadline(seen: Observed) -> Step:
-    before = seen.claim.condition(LAUNCHED)
-    if before is None or before.status != "True" or before.lastTransitionTime is None:
-        return Step()  # launched in this very pass
+    since = _unregistered_since(seen)
     limit = seen.policy.registration_deadline
-    deadline = parse_timestamp(before.lastTransitionTime) + limit
+    if since is None:
+        return Step(requeue_after=limit.total_seconds())  # launched, or lost its node, in this very pass
+    deadline = since + limit
     if seen.now < deadline:
         return Step(requeue_after=seconds_until(deadline, seen.now))
     message = (
@@ -47,6 +48,18 @@ def _plan_registration_deadline(seen: Observed) -> Step:
         "look at the machine's boot log, and whether it reaches the API server"
     )
     return _missed(seen, failed(REGISTERED, "RegistrationDeadlineExceeded", message))
+
+
+def _unregistered_since(seen: Observed) -> datetime | None:
+    """When the claim launched, or lost the node that it had; whichever is later."""
+    launched, registered = seen.claim.condition(LAUNCHED), seen.claim.condition(REGISTERED)
+    if launched is None or launched.status != "True" or launched.lastTransitionTime is None:
+        return None
+    if registered is None or registered.lastTransitionTime is None:
+        return parse_timestamp(launched.lastTransitionTime)
+    if registered.status == "True":
+        return None
+    return max(parse_timestamp(launched.lastTransitionTime), parse_timestamp(registered.lastTransitionTime))
 
 
 def _missed(seen: Observed, condition: Condition) -> Step:

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from kaito.api.conditions import parse_timestamp
 from kaito.api.core import Node
 from kaito.api.karpenter import LABEL_INSTANCE_TYPE, TERMINATION_FINALIZER
 from kaito.catalog.instances import InstanceType
@@ -19,19 +18,18 @@ from kaito.kube.client import Client
 from kaito.kube.errors import AlreadyExists, ApiError, Forbidden, Invalid, KubeError
 from kaito.kube.errors import NotFound as ObjectNotFound
 from kaito.kube.resources import NODES
-from kaito.nodes.claim import LABEL_MACHINE_TYPE, Claim
+from kaito.nodes.claim import ANNOTATION_CLAIM, LABEL_MACHINE_TYPE, Claim
 from kaito.nodes.errors import ConfigError, InvalidSpec, NotFound, ProviderError, Transient
 from kaito.nodes.lifecycle.registration import node_labels, owner_reference
-from kaito.nodes.providers.base import Instance, InstanceState
+from kaito.nodes.providers.base import Instance
 from kaito.nodes.providers.local.machine import Machine
+from kaito.nodes.providers.nodes import to_instance
 from kaito.nodes.providers.types import choose_instance_type
 
 PREFIX = "local://"
 LABEL_NODE_PROVIDER = "kaito.sh/node-provider"
 ANNOTATION_BACKED_BY = "kaito.sh/backed-by"
 ANNOTATION_CAPACITY = "kaito.sh/capacity"
-ANNOTATION_CLAIM = "kaito.sh/claim"
-"""`<kind>/<uid>` of the claim that the node was made for."""
 MAX_PODS = "110"
 
 
@@ -86,6 +84,9 @@ class LocalProvider:
     def claim_name(self, node: Node) -> str:
         return node.spec.providerID.rpartition("/")[2] if _is_ours(node) else ""
 
+    async def run(self) -> None:
+        """The node agent does the rest."""
+
     async def close(self) -> None:
         """The client belongs to whoever made it."""
 
@@ -133,20 +134,6 @@ def capacity(kind: InstanceType, machine: Machine) -> dict[str, str]:
     if kind.gpu_count:
         offers[kind.resource] = str(kind.gpu_count)
     return offers
-
-
-def to_instance(node: Node) -> Instance:
-    claim_kind, _, claim_uid = node.metadata.annotations.get(ANNOTATION_CLAIM, "").partition("/")
-    created = node.metadata.creationTimestamp
-    return Instance(
-        name=node.metadata.name,
-        state=InstanceState.RUNNING,
-        instance_type=node.metadata.labels.get(LABEL_INSTANCE_TYPE, ""),
-        provider_id=node.spec.providerID,
-        claim_kind=claim_kind,
-        claim_uid=claim_uid,
-        created_at=parse_timestamp(created) if created else None,
-    )
 
 
 def _is_ours(node: Node) -> bool:

@@ -1,0 +1,1 @@
+"""A cloud in memory, for tests, benchmarks and rehearsals: real Node objects, drawn delays, faults on request."""
