@@ -1,0 +1,155 @@
+"""The canonical data set: `train.arrow`, `eval.arrow` where rows are held out, one schema for every shape.
+
+Written by the `data` step, read by `tune`. Arrow's file format, so that reading is a memory map.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from kaito.runtime.data.rows import Example, Message
+
+MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("extra", pa.string())])
+SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),  # chat, pair, text
+        ("messages", pa.list_(MESSAGE)),
+        ("tools", pa.string()),  # JSON, or empty
+        ("prompt", pa.string()),
+        ("completion", pa.string()),
+        ("text", pa.string()),
+        ("file", pa.string()),  # where the row came from
+        ("line", pa.int64()),
+    ]
+)
+BATCH = 1000  # rows
+TRAIN, EVAL = "train.arrow", "eval.arrow"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An Example and where it came from."""
+
+    example: Example
+    file: str
+    line: int
+
+
+class DatasetWriter:
+    """Writes rows as they come, in constant memory; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_file(self._sink, SCHEMA)
+        self._pending: list[dict[str, Any]] = []
+        self.rows = 0
+
+    def add(self, placed: Placed) -> None:
+        self._pending.append(_encode(placed))
+        self.rows += 1
+        if len(self._pending) >= BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._writer.write_batch(pa.RecordBatch.from_pylist(self._pending, SCHEMA))
+            self._pending = []
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._flush()
+        self._writer.close()
+        self._sink.close()
+
+
+def read_dataset(path: Path) -> Iterator[Placed]:
+    """The rows of a canonical file, in order."""
+    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+        for index in range(reader.num_record_batches):
+            for row in reader.get_batch(index).to_pylist():
+                yield _decode(row)
+
+
+def write_split(every: Path, folder: Path, train_part: float, seed: int) -> tuple[int, int]:
+    """Part the rows of `every` into train and eval by `seed`; returns how many each has.
+
+    At least one row stays on each side where `train_part` is under 1 and there are two rows.
+    """
+    with pa.memory_map(str(every)) as source, pa.ipc.open_file(source) as reader:
+        table = reader.read_all()
+        held = eval_rows(table.num_rows, train_part, seed)
+        chosen = set(held)
+        train = [index for index in range(table.num_rows) if index not in chosen]
+        _write_table(table.take(train), folder / TRAIN)
+        (folder / EVAL).unlink(missing_ok=True)
+        if held:
+            _write_table(table.take(held), folder / EVAL)
+    return len(train), len(held)
+
+
+def eval_rows(rows: int, train_part: float, seed: int) -> list[int]:
+    """The indexes that are held out."""
+    if train_part >= 1 or rows < 2:
+        return []
+    count = min(rows - 1, max(1, round(rows * (1 - train_part))))
+    return sorted(random.Random(seed).sample(range(rows), count))  # noqa: S311 - a split, not a secret
+
+
+def content_digest(examples: Iterable[Placed]) -> str:
+    """One digest of all rows' content, wherever they came from: the data set's name in the report."""
+    digest = hashlib.sha256()
+    for placed in examples:
+        row = _encode(placed)
+        digest.update(json.dumps([row[name] for name in SCHEMA.names[:6]], ensure_ascii=False).encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _write_table(table: Any, path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        writer.write_table(table, max_chunksize=BATCH)
+
+
+def _encode(placed: Placed) -> dict[str, Any]:
+    example = placed.example
+    return {
+        "kind": example.kind,
+        "messages": [
+            {
+                "role": one.role,
+                "content": one.content,
+                "extra": json.dumps(dict(one.extra), ensure_ascii=False, default=str) if one.extra else "",
+            }
+            for one in example.messages
+        ],
+        "tools": example.tools,
+        "prompt": example.prompt,
+        "completion": example.completion,
+        "text": example.text,
+        "file": placed.file,
+        "line": placed.line,
+    }
+
+
+def _decode(row: dict[str, Any]) -> Placed:
+    messages = tuple(
+        Message(one["role"], one["content"], json.loads(one["extra"]) if one["extra"] else {})
+        for one in row["messages"] or ()
+    )
+    example = Example(row["kind"], messages, row["tools"], row["prompt"], row["completion"], row["text"])
+    return Placed(example, row["file"], row["line"])
+
+
+def decode_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as a chat template takes them."""
+    return [{"role": one.role, "content": one.content, **one.extra} for one in messages]

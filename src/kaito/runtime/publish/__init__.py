@@ -1,0 +1,1 @@
+"""Publishing: the adapter as an OCI image, or the results volume sealed."""
