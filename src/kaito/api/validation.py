@@ -1,0 +1,246 @@
+"""What is wrong with a Workspace, and what to do about it: pure checks, one sentence each.
+
+Admission calls them before an object is stored; the controller calls them again, so that a cluster without the webhook
+learns the same from the status. What needs a look-up (models, instance types) comes in as functions of `Rules`; what
+needs the cluster (ConfigMaps, Secrets) is checked by `config_validation` and by the controller.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kaito.api.crds import V1ALPHA1_INSTANCE_TYPE
+from kaito.api.faults import Fault
+from kaito.api.meta import LabelSelector
+from kaito.api.sources import check_adapters, check_destination, check_input
+from kaito.api.workspace import (
+    ANNOTATION_BYPASS_CHECKS,
+    ANNOTATION_ENABLE_LB,
+    ANNOTATION_LOCAL_WEIGHTS,
+    ANNOTATION_NODE_CLASS,
+    ANNOTATION_NODE_IMAGE,
+    ANNOTATION_PERFORMANCE_MODE,
+    ANNOTATION_RUNTIME,
+    ANNOTATION_SERVE_AFTER_TUNING,
+    Inference,
+    Partition,
+    Preset,
+    Tuning,
+    Workspace,
+)
+
+NodeMode = Literal["gpu-provisioner", "karpenter", "byo"]
+
+RESERVED_LABELS = frozenset(
+    {
+        "kaito.sh/workspace",
+        "kaito.sh/ragengine",
+        "kaito.sh/workspacenamespace",
+        "kaito.sh/ragenginenamespace",
+        "karpenter.kaito.sh/workspace-name",
+        "karpenter.kaito.sh/workspace-namespace",
+        "karpenter.kaito.sh/inferenceset",
+        "karpenter.kaito.sh/inferenceset-namespace",
+    }
+)
+NODE_IMAGES = ("ubuntu", "azurelinux")
+PERFORMANCE_MODES = ("balanced", "interactivity", "throughput")
+RUNTIMES = ("vllm", "transformers")
+METHODS = ("lora", "qlora")
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+MIG_PROFILE = re.compile(r"(?P<slices>[1-9]\d*)g\.(?P<memory>\d+(\.\d+)?)gb\Z")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The world that a Workspace is checked against. `nearest_*` give names that look alike, best first."""
+
+    node_mode: NodeMode
+    is_model: Callable[[str], bool]
+    nearest_models: Callable[[str], Sequence[str]]
+    is_instance_type: Callable[[str], bool]
+    nearest_instance_types: Callable[[str], Sequence[str]]
+    node_classes: Sequence[str] = ()
+    """Names that `kaito.sh/node-class-name` may have; karpenter mode only."""
+    allow_data_from: Sequence[str] = field(default=())
+    """CIDRs of private networks that data URLs may point to."""
+
+
+def validate(workspace: Workspace, rules: Rules) -> list[Fault]:
+    """All faults of a Workspace by itself, in the order of its fields. Empty: nothing is wrong."""
+    return [
+        *_name(workspace.metadata.name),
+        *_kind_of_work(workspace),
+        *_annotations(workspace, rules),
+        *_resource(workspace, rules),
+        *(_inference(workspace, workspace.inference, rules) if workspace.inference else ()),
+        *(_tuning(workspace, workspace.tuning, rules) if workspace.tuning else ()),
+    ]
+
+
+def match_labels(selector: LabelSelector) -> dict[str, str]:
+    """The selector as labels that a node can carry: matchLabels and `In` expressions of one value, without reserved."""
+    labels = dict(selector.matchLabels)
+    labels |= {e.key: e.values[0] for e in selector.matchExpressions if e.operator == "In" and len(e.values) == 1}
+    return {key: value for key, value in labels.items() if key not in RESERVED_LABELS}
+
+
+def _name(name: str) -> Iterator[Fault]:
+    if not DNS_LABEL.match(name):
+        message = f'"{name}" is not a DNS label'
+        hint = "Use at most 63 lower-case letters, digits and '-', beginning and ending with a letter or digit."
+        yield Fault("metadata.name", message, hint, "InvalidName")
+
+
+def _kind_of_work(workspace: Workspace) -> Iterator[Fault]:
+    if workspace.inference is None and workspace.tuning is None:
+        yield Fault("inference", "neither inference nor tuning is given", "Give one of them.", "InvalidSpec")
+    if workspace.inference is not None and workspace.tuning is not None:
+        hint = "Keep one; a tuning Workspace serves the tuned model by itself."
+        yield Fault("tuning", "inference and tuning are both given", hint, "InvalidSpec")
+
+
+def _annotations(workspace: Workspace, rules: Rules) -> Iterator[Fault]:
+    yield from _one_of(workspace, ANNOTATION_NODE_IMAGE, NODE_IMAGES)
+    yield from _one_of(workspace, ANNOTATION_PERFORMANCE_MODE, PERFORMANCE_MODES)
+    yield from _one_of(workspace, ANNOTATION_RUNTIME, RUNTIMES)
+    yield from _one_of(workspace, ANNOTATION_LOCAL_WEIGHTS, ("true", "false"))
+    yield from _one_of(workspace, ANNOTATION_SERVE_AFTER_TUNING, ("true", "false"))
+    if rules.node_mode == "karpenter" and rules.node_classes:
+        yield from _one_of(workspace, ANNOTATION_NODE_CLASS, rules.node_classes)
+
+
+def _one_of(workspace: Workspace, annotation: str, allowed: Sequence[str]) -> Iterator[Fault]:
+    value = workspace.metadata.annotations.get(annotation)
+    if value is not None and value not in allowed:
+        where = f"metadata.annotations[{annotation}]"
+        yield Fault(where, f'"{value}" is not a value of it', f"Use one of {', '.join(allowed)}.", "InvalidAnnotation")
+
+
+def _resource(workspace: Workspace, rules: Rules) -> Iterator[Fault]:
+    resource = workspace.resource
+    yield from _selector(resource.labelSelector)
+    yield from _instance_type(workspace, rules)
+    if resource.count is not None and resource.count < 1:
+        yield Fault("resource.count", f"{resource.count} is not a number of nodes", "Use 1 or more.", "InvalidSpec")
+    if resource.partition is not None:
+        yield from _partition(resource.partition, rules)
+
+
+def _selector(selector: LabelSelector) -> Iterator[Fault]:
+    for number, expression in enumerate(selector.matchExpressions):
+        if expression.operator != "In" or len(expression.values) != 1:
+            where = f"resource.labelSelector.matchExpressions[{number}]"
+            message = f"{expression.key} {expression.operator} cannot become a label of a node"
+            yield Fault(where, message, "Use matchLabels, or In with one value.", "InvalidSelector")
+    if not match_labels(selector):
+        where = "resource.labelSelector.matchLabels"
+        reserved = sorted(RESERVED_LABELS & selector.matchLabels.keys())
+        message = f"only reserved labels are given ({', '.join(reserved)})" if reserved else "no label is given"
+        yield Fault(where, message, "Add a label of your own, such as app: my-model.", "InvalidSelector")
+
+
+def _instance_type(workspace: Workspace, rules: Rules) -> Iterator[Fault]:
+    where, name = "resource.instanceType", workspace.resource.instanceType
+    if rules.node_mode == "byo":
+        if name and name != V1ALPHA1_INSTANCE_TYPE:
+            message = f'"{name}" is given, but this operator makes no nodes (--nodes byo)'
+            yield Fault(where, message, "Remove it; nodes are found by resource.labelSelector.", "InvalidInstanceType")
+        return
+    if not name:
+        hint = "Name a machine type with GPUs, such as Standard_NC24ads_A100_v4."
+        yield Fault(where, "no instance type is given", hint, "InvalidInstanceType")
+    elif not rules.is_instance_type(name) and _needs_known_type(workspace):
+        yield _unknown(where, "instance type", name, rules.nearest_instance_types(name), "UnknownInstanceType")
+
+
+def _needs_known_type(workspace: Workspace) -> bool:
+    """A template says itself what it needs; the bypass annotation says that the user knows better."""
+    is_template = workspace.inference is not None and workspace.inference.preset is None
+    return not is_template and ANNOTATION_BYPASS_CHECKS not in workspace.metadata.annotations
+
+
+def _partition(partition: Partition, rules: Rules) -> Iterator[Fault]:
+    where = "resource.partition"
+    if rules.node_mode != "byo":
+        hint = "Remove it, or run the operator with --nodes byo."
+        yield Fault(where, "parts of a GPU need nodes that exist already", hint, "InvalidPartition")
+    if partition.mode == "mig":
+        if partition.count is not None:
+            yield Fault(f"{where}.count", "a count belongs to mode accelerator", "Remove it.", "InvalidPartition")
+        if not MIG_PROFILE.match(partition.profile):
+            message = f'"{partition.profile}" is not a MIG profile'
+            yield Fault(f"{where}.profile", message, "Use a profile such as 1g.10gb.", "InvalidPartition")
+    elif partition.mode == "accelerator":
+        if partition.profile:
+            yield Fault(f"{where}.profile", "a profile belongs to mode mig", "Remove it.", "InvalidPartition")
+        if partition.count is None or partition.count < 1:
+            yield Fault(f"{where}.count", "no number of GPUs is given", "Use 1 or more.", "InvalidPartition")
+    else:
+        message = f'"{partition.mode}" is not a mode'
+        yield Fault(f"{where}.mode", message, "Use mig or accelerator.", "InvalidPartition")
+
+
+def _inference(workspace: Workspace, inference: Inference, rules: Rules) -> Iterator[Fault]:
+    if inference.preset is None and inference.template is None:
+        yield Fault("inference", "neither preset nor template is given", "Give one of them.", "InvalidSpec")
+    if inference.preset is not None and inference.template is not None:
+        yield Fault("inference", "preset and template are both given", "Keep one of them.", "InvalidSpec")
+    if inference.preset is not None:
+        yield from _preset("inference.preset", inference.preset, rules)
+    yield from check_adapters(inference.adapters)
+    if workspace.metadata.annotations.get(ANNOTATION_RUNTIME) == "transformers" and (workspace.resource.count or 1) > 1:
+        hint = "Set resource.count to 1, or use the vllm runtime."
+        yield Fault("resource.count", "the transformers runtime serves on one node only", hint, "InvalidSpec")
+
+
+def _tuning(workspace: Workspace, tuning: Tuning, rules: Rules) -> Iterator[Fault]:
+    if (workspace.resource.count or 1) > 1:
+        yield Fault("resource.count", "tuning runs on one node", "Set it to 1.", "InvalidSpec")
+    if workspace.resource.partition is not None:
+        yield Fault("resource.partition", "tuning does not run on a part of a GPU", "Remove it.", "InvalidPartition")
+    if tuning.preset is None:
+        yield Fault("tuning.preset", "no preset is given", "Name the model to tune.", "InvalidSpec")
+    else:
+        yield from _preset("tuning.preset", tuning.preset, rules)
+    if tuning.method.lower() not in METHODS:
+        message = f'"{tuning.method}" is not a tuning method' if tuning.method else "no method is given"
+        yield Fault("tuning.method", message, "Use lora or qlora.", "InvalidMethod")
+    yield from check_input(tuning.input, rules.allow_data_from)
+    yield from check_destination(tuning.output)
+
+
+def _preset(where: str, preset: Preset, rules: Rules) -> Iterator[Fault]:
+    if not preset.name:
+        yield Fault(f"{where}.name", "no name is given", "Name a preset, or a model as org/name.", "UnknownPreset")
+    elif not rules.is_model(preset.name):
+        yield _unknown(f"{where}.name", "preset", preset.name, rules.nearest_models(preset.name), "UnknownPreset")
+    if preset.accessMode == "private" and not preset.presetOptions.image:
+        hint = "Give the image that holds the weights, or set accessMode to public."
+        yield Fault(f"{where}.presetOptions.image", "accessMode is private and no image is given", hint, "InvalidSpec")
+
+
+def _unknown(where: str, what: str, name: str, nearest: Sequence[str], reason: str) -> Fault:
+    hint = f"Did you mean {' or '.join(nearest)}?" if nearest else ""
+    if what == "preset":
+        hint = " ".join(filter(None, (hint, "Any Hugging Face model can be named as org/model.")))
+    elif not hint:
+        hint = "The names are the cloud's own, such as Standard_NC24ads_A100_v4."
+    return Fault(where, f'unknown {what} "{name}"', hint, reason)
+
+
+def warnings(workspace: Workspace) -> list[str]:
+    """What is accepted and not acted on, or changed on the way: one sentence each."""
+    found = []
+    reserved = sorted(RESERVED_LABELS & workspace.resource.labelSelector.matchLabels.keys())
+    if reserved:
+        found.append(f"resource.labelSelector.matchLabels: {', '.join(reserved)} is reserved and left out")
+    if workspace.resource.preferredNodes:
+        found.append("resource.preferredNodes: not acted on; nodes are chosen by resource.labelSelector")
+    enable_lb = workspace.metadata.annotations.get(ANNOTATION_ENABLE_LB)
+    if enable_lb is not None and enable_lb != "True":
+        found.append(f'{ANNOTATION_ENABLE_LB}: "{enable_lb}" does nothing; only "True" makes a LoadBalancer')
+    return found

@@ -1,0 +1,137 @@
+"""The informers that the controller reads from, with their indexes.
+
+Children are watched by their label, so that a cluster's other workloads cost nothing here. The node objects are watched
+in the version that the cluster serves, which may come to be served only after the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from kaito.api.core import Node, Pod
+from kaito.api.karpenter import NodeClaim
+from kaito.api.validation import match_labels
+from kaito.api.workspace import LABEL_WORKSPACE, LABEL_WORKSPACE_NAMESPACE, Workspace
+from kaito.kube.client import Client
+from kaito.kube.informer import Informer
+from kaito.kube.resources import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    JOBS,
+    NODES,
+    PODS,
+    SERVICES,
+    STATEFUL_SETS,
+    WORKSPACES,
+    Resource,
+)
+from kaito.kube.store import object_key
+from kaito.workspace.kinds import CONFIG_OUTLINES, SECRET_OUTLINES
+from kaito.workspace.progress import ProgressBook
+from kaito.workspace.references import config_references, secret_references
+
+FINISHED = ("Succeeded", "Failed")
+
+
+def owner_key(obj: Any) -> Iterable[str]:
+    """The Workspace of a cluster-scoped object, by both labels."""
+    labels = obj.metadata.labels
+    name, namespace = labels.get(LABEL_WORKSPACE), labels.get(LABEL_WORKSPACE_NAMESPACE)
+    return (object_key(namespace, name),) if name and namespace else ()
+
+
+def labelled_key(obj: Any) -> Iterable[str]:
+    """The Workspace of a namespaced object, by its label."""
+    name = obj.metadata.labels.get(LABEL_WORKSPACE)
+    return (object_key(obj.metadata.namespace, name),) if name else ()
+
+
+def _labels(node: Node) -> Iterable[str]:
+    return (f"{key}={value}" for key, value in node.metadata.labels.items())
+
+
+def _first_label(workspace: Workspace) -> Iterable[str]:
+    """One label of the selector is enough to find who might care for a node."""
+    labels = match_labels(workspace.resource.labelSelector)
+    return [f"{key}={value}" for key, value in sorted(labels.items())[:1]]
+
+
+def _node_of(pod: Pod) -> Iterable[str]:
+    return (pod.spec.nodeName,) if pod.spec.nodeName else ()
+
+
+class Caches:
+    """All informers of one operator. `run` keeps them following the cluster until cancelled."""
+
+    def __init__(self, client: Client, namespace: str = "") -> None:
+        self._client = client
+        self._group: asyncio.TaskGroup | None = None
+        self.progress = ProgressBook()
+        by_reference = {"config": config_references, "secret": secret_references, "selector": _first_label}
+        self.workspaces = Informer(client, WORKSPACES, namespace=namespace, indexes=by_reference)
+        self.nodes = Informer(client, NODES, indexes={"workspace": owner_key, "label": _labels})
+        by_pod = {"workspace": labelled_key, "node": _node_of}
+        self.pods = Informer(client, PODS, indexes=by_pod, namespace=namespace, labels=LABEL_WORKSPACE)
+        self.jobs = Informer(client, JOBS, fingerprints=True, namespace=namespace, labels=LABEL_WORKSPACE)
+        self.deployments = Informer(client, DEPLOYMENTS, fingerprints=True, namespace=namespace, labels=LABEL_WORKSPACE)
+        self.stateful_sets = Informer(
+            client, STATEFUL_SETS, fingerprints=True, namespace=namespace, labels=LABEL_WORKSPACE
+        )
+        self.services = Informer(client, SERVICES, fingerprints=True, namespace=namespace, labels=LABEL_WORKSPACE)
+        self.own_configs = Informer(client, CONFIG_MAPS, fingerprints=True, namespace=namespace, labels=LABEL_WORKSPACE)
+        self.configs = Informer(client, CONFIG_OUTLINES, namespace=namespace)
+        self.secrets = Informer(client, SECRET_OUTLINES, namespace=namespace)
+        self.claims: Informer[NodeClaim] | None = None
+
+    @property
+    def claim_api(self) -> Resource[NodeClaim] | None:
+        return self.claims.resource if self.claims else None
+
+    @property
+    def always(self) -> tuple[Informer[Any], ...]:
+        """The informers of kinds that every cluster has."""
+        return (
+            self.workspaces,
+            self.nodes,
+            self.pods,
+            self.jobs,
+            self.deployments,
+            self.stateful_sets,
+            self.services,
+            self.own_configs,
+            self.configs,
+            self.secrets,
+        )
+
+    def use_claims(self, resource: Resource[NodeClaim]) -> Informer[NodeClaim]:
+        """Follow the node objects in this version from now on."""
+        self.claims = Informer(self._client, resource, labels=LABEL_WORKSPACE, indexes={"workspace": owner_key})
+        if self._group is not None:
+            self._group.create_task(self.claims.run())
+        return self.claims
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for informer in self.always:
+                group.create_task(informer.run())
+            if self.claims is not None:
+                group.create_task(self.claims.run())
+
+    def claims_of(self, key: str) -> list[NodeClaim]:
+        return self.claims.store.by_index("workspace", key) if self.claims else []
+
+    def is_busy(self, node: str, key: str) -> bool:
+        """Whether pods of other Workspaces than `key` have a place on the node."""
+        pods = self.pods.store.by_index("node", node)
+        return any(pod.status.phase not in FINISHED and key not in labelled_key(pod) for pod in pods)
+
+    def selecting(self, node: Node) -> list[str]:
+        """Keys of the Workspaces whose selector may match the node: by one of its labels."""
+        keys: dict[str, None] = {}
+        for label in _labels(node):
+            for workspace in self.workspaces.store.by_index("selector", label):
+                keys[object_key(workspace.metadata.namespace, workspace.metadata.name)] = None
+        return list(keys)

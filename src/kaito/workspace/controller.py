@@ -1,0 +1,175 @@
+"""Wires the parts: informers wake keys, and each key is observed, planned and acted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from kaito.api.workspace import FINALIZER, Workspace
+from kaito.kube.client import Client
+from kaito.kube.controller import Controller
+from kaito.kube.errors import ApiError, Conflict, NotFound, Throttled
+from kaito.kube.events import EventRecorder, Reference
+from kaito.kube.resources import WORKSPACES
+from kaito.kube.store import key_of
+from kaito.workspace.act import Actor
+from kaito.workspace.actions import Plan, Status
+from kaito.workspace.caches import Caches, labelled_key, owner_key
+from kaito.workspace.observe import Observed, observe
+from kaito.workspace.plan import plan
+from kaito.workspace.settings import Settings
+from kaito.workspace.status import build_status, cause_of_refusal, transitions, with_refusal
+
+EVENT_TYPES = {"WorkspaceReady", "TuningSucceeded", "InferenceReady", "ResourceReady"}
+
+
+class WorkspaceController:
+    """Reconciles Workspaces. `controller.run()` runs the workers; the caches are run by their owner."""
+
+    def __init__(
+        self,
+        client: Client,
+        caches: Caches,
+        settings: Settings,
+        *,
+        workers: int = 4,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._client = client
+        self._caches = caches
+        self._settings = settings
+        self._now = now
+        self._actor = Actor(client, caches)
+        self._recorder = EventRecorder(client, "kaito-workspace", now)
+        self.controller = Controller("workspace", self.reconcile, workers=workers)
+        self._wire()
+
+    def watch_claims(self) -> None:
+        """Let changes of claims wake their Workspaces, and look at all of them once, now that claims can be made."""
+        if self._caches.claims is not None:
+            self.controller.watch(self._caches.claims, owner_key)
+            for key in self._caches.workspaces.store.keys():  # noqa: SIM118 - a Store is no mapping
+                self.controller.queue.add(key)
+
+    async def reconcile(self, key: str) -> float | None:
+        if self._actor.is_behind(key):
+            return 0.5  # the watch will wake us before; this is for a watch that is lost
+        observed = observe(self._caches, key, self._now(), self._settings)
+        if observed is None:
+            return None
+        decided = plan(observed)
+        if decided.finalizer is True:
+            await self._set_finalizer(observed, present=True)
+        await self._carry_out(observed, decided)
+        if decided.status is not None:
+            await self._write_status(observed, decided.status)
+        if decided.finalizer is False:
+            await self._set_finalizer(observed, present=False)
+        return decided.requeue_after
+
+    async def _carry_out(self, observed: Observed, decided: Plan) -> None:
+        for action in decided.actions:
+            try:
+                await self._actor.carry_out(observed.key, action)
+            except (Conflict, Throttled):
+                raise
+            except ApiError as error:
+                if decided.status is not None:
+                    what = f"{action.resource.kind} {action.name}"
+                    refused = with_refusal(decided.status, cause_of_refusal(what, error))
+                    await self._write_status(observed, refused)
+                raise
+
+    async def _write_status(self, observed: Observed, wanted: Status) -> None:
+        workspace = observed.workspace
+        status = build_status(workspace, wanted, observed.now)
+        if status == workspace.status:
+            return
+        metadata = workspace.metadata
+        body = {"metadata": {"name": metadata.name}, "status": msgspec.to_builtins(status)}
+        written, _ = await self._client.apply(WORKSPACES, body, metadata.namespace, subresource="status")
+        self._remember(observed.key, written)
+        await self._tell(workspace, wanted)
+
+    async def _tell(self, workspace: Workspace, wanted: Status) -> None:
+        metadata = workspace.metadata
+        about = Reference("kaito.sh/v1beta1", "Workspace", metadata.name, metadata.uid, metadata.namespace)
+        told = set()
+        for condition in transitions(workspace.status.conditions, wanted.conditions):
+            if condition.type in EVENT_TYPES and condition.reason not in told:
+                told.add(condition.reason)
+                type_ = "Normal" if condition.status == "True" or not _is_trouble(condition.reason) else "Warning"
+                await self._recorder.record(about, type_, condition.reason, condition.message)
+
+    async def _set_finalizer(self, observed: Observed, *, present: bool) -> None:
+        metadata = observed.workspace.metadata
+        kept = [finalizer for finalizer in metadata.finalizers if finalizer != FINALIZER]
+        body = {
+            "metadata": {
+                "finalizers": [*kept, FINALIZER] if present else kept,
+                "resourceVersion": metadata.resourceVersion,
+            }
+        }
+        if not present:
+            # The status written just before has raised the version; the deletion timestamp keeps others from adding.
+            del body["metadata"]["resourceVersion"]
+        try:
+            written = await self._client.patch(WORKSPACES, metadata.name, body, metadata.namespace)
+        except NotFound:
+            return
+        if present:
+            self._remember(observed.key, written)
+
+    def _remember(self, key: str, written: Workspace) -> None:
+        store = self._caches.workspaces.store
+        store.observe_own_write(key, written.metadata.resourceVersion)
+        self._actor.remember(key, store, key)
+
+    def _wire(self) -> None:
+        caches, watch = self._caches, self.controller.watch
+        watch(caches.workspaces)
+        for child in (caches.jobs, caches.deployments, caches.stateful_sets, caches.services, caches.own_configs):
+            watch(child, labelled_key)
+        watch(caches.pods, labelled_key)
+        watch(caches.configs, self._naming("config"))
+        watch(caches.secrets, self._naming("secret"))
+        watch(caches.nodes, self._of_node)
+
+    def _naming(self, index: str) -> Callable[[Any], Iterable[str]]:
+        """The Workspaces that name this ConfigMap or Secret."""
+
+        def keys(obj: Any) -> Iterable[str]:
+            return [key_of(workspace) for workspace in self._caches.workspaces.store.by_index(index, key_of(obj))]
+
+        return keys
+
+    def _of_node(self, node: Any) -> Iterable[str]:
+        """The Workspace that a node was made for, or those whose selector it matches."""
+        owner = list(owner_key(node))
+        return owner or self._caches.selecting(node)
+
+
+def _is_trouble(reason: str) -> bool:
+    """Reasons of work that goes its way are told as Normal."""
+    return reason not in {
+        "AwaitingNodes",
+        "AwaitingTuning",
+        "NodeClaimNotReady",
+        "NodeNotReady",
+        "NodePluginsNotReady",
+        "PodStarting",
+        "PreparingData",
+        "ModelLoading",
+        "Training",
+        "Publishing",
+        "AdapterLoading",
+        "ContainerStarting",
+        "Replacing",
+        "ServerStopping",
+        "Unschedulable",
+        "WorkspaceInferenceStatusPending",
+        "WorkspaceTuningJobStatusPending",
+    }

@@ -1,0 +1,72 @@
+"""What a claim says: which step of launch, registration and initialization it is at, and what went wrong there."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from kaito.api.conditions import find, is_true, parse_timestamp
+from kaito.api.karpenter import TERMINATION_FINALIZER, NodeClaim
+from kaito.api.meta import Condition
+from kaito.workspace.causes import Cause
+from kaito.workspace.settings import PROVISIONER_PATIENCE
+
+STEPS = ("Launched", "Registered", "Initialized")
+IN_PROGRESS = frozenset(
+    {
+        "",
+        "AwaitingReconciliation",
+        "ReconcilingDependents",
+        "Launching",
+        "NodeNotFound",
+        "NodeNotReady",
+        "NotInitialized",
+        "NotRegistered",
+        "MachineNotLaunched",
+        "MachineNotRegistered",
+        "NotLaunched",
+        "UnhealthyDependents",
+    }
+)
+"""Reasons that say "not yet"; any other with a message is a trouble worth its own name."""
+HINTS = {
+    "SubscriptionQuotaReached": "Raise the quota of the instance type's family, or choose another type.",
+    "QuotaExceeded": "Raise the quota of the instance type's family, or choose another type.",
+    "InsufficientCapacity": "Choose another instance type or region, or wait until the cloud has some.",
+    "InstanceTypeNotAvailable": "Choose an instance type that the region offers.",
+    "SkuNotAvailable": "Choose an instance type that the region offers.",
+}
+DEFAULT_HINT = "See `kubectl describe` of the claim and the node provisioner's log."
+
+
+def cause_of_claim(claim: NodeClaim, now: datetime) -> tuple[Cause | None, float | None]:
+    """Why the claim is not ready, None when it is; and in how many seconds that answer changes by itself."""
+    if is_true(claim.status.conditions, "Ready"):
+        return None, None
+    untouched, wait = _is_untouched(claim, now)
+    name = claim.metadata.name
+    if untouched:
+        message = f"Nobody has taken up the claim {name} for {PROVISIONER_PATIENCE:.0f} seconds"
+        hint = "Start the node provisioner (`kaito provisioner`), or look at its log."
+        return Cause("ProvisionerNotRunning", message, hint, "the node provisioner"), None
+    for step in STEPS:
+        condition = find(claim.status.conditions, step) or find(claim.status.conditions, f"Machine{step}")
+        if condition is not None and condition.status == "True":
+            continue
+        return _cause_of_step(name, step, condition), wait
+    return Cause("NodeClaimNotReady", f"The claim {name} is not ready yet", "", "the node provisioner"), wait
+
+
+def _is_untouched(claim: NodeClaim, now: datetime) -> tuple[bool, float | None]:
+    if claim.status.conditions or TERMINATION_FINALIZER in claim.metadata.finalizers:
+        return False, None
+    created = claim.metadata.creationTimestamp
+    age = (now - parse_timestamp(created)).total_seconds() if created else 0.0
+    return age >= PROVISIONER_PATIENCE, max(1.0, PROVISIONER_PATIENCE - age)
+
+
+def _cause_of_step(name: str, step: str, condition: Condition | None) -> Cause:
+    doing = {"Launched": "launched", "Registered": "registered", "Initialized": "initialized"}[step]
+    if condition is None or condition.reason in IN_PROGRESS or not condition.message:
+        return Cause("NodeClaimNotReady", f"The claim {name} is not {doing} yet", "", "the node provisioner")
+    hint = HINTS.get(condition.reason, DEFAULT_HINT)
+    return Cause(condition.reason, f"The claim {name} is not {doing}: {condition.message}", hint, "the cloud")

@@ -1,0 +1,39 @@
+"""The controller's own narrow readings of Kubernetes kinds: less than `kaito.api.core` reads, to keep the cache small.
+
+Values of Secrets are dropped while they are decoded: the controller needs to know which keys there are, and the only
+values that never leak are those that are not there.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kaito.api.meta import ObjectMeta
+from kaito.kube.resources import Resource
+from kaito.workspace.names import INFERENCE_CONFIG, TRAINING_CONFIG
+
+
+class SecretOutline(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A Secret without its values."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    type: str = ""
+    data: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "data", dict.fromkeys(self.data, ""))
+
+
+class ConfigOutline(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A ConfigMap with only the values that a Workspace can mean; of the others it keeps the key."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    data: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        kept = {key: text if key in (TRAINING_CONFIG, INFERENCE_CONFIG) else "" for key, text in self.data.items()}
+        msgspec.structs.force_setattr(self, "data", kept)
+
+
+SECRET_OUTLINES = Resource("", "v1", "secrets", "Secret", True, SecretOutline)
+CONFIG_OUTLINES = Resource("", "v1", "configmaps", "ConfigMap", True, ConfigOutline)

@@ -1,0 +1,46 @@
+"""Which node API the cluster serves: NodeClaim v1, else v1beta1, else Machine v1alpha5."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from kaito.api.karpenter import NodeClaim
+from kaito.kube.client import Client
+from kaito.kube.errors import NotFound
+from kaito.kube.resources import MACHINES, NODE_CLAIMS, NODE_CLAIMS_V1BETA1, Resource
+
+NodeApi = Literal["auto", "nodeclaim-v1", "nodeclaim-v1beta1", "machine"]
+
+_CANDIDATES: dict[NodeApi, tuple[Resource[NodeClaim], ...]] = {
+    "auto": (NODE_CLAIMS, NODE_CLAIMS_V1BETA1, MACHINES),
+    "nodeclaim-v1": (NODE_CLAIMS,),
+    "nodeclaim-v1beta1": (NODE_CLAIMS_V1BETA1,),
+    "machine": (MACHINES,),
+}
+
+
+class _Kind(msgspec.Struct):
+    name: str = ""
+
+
+class _Resources(msgspec.Struct):
+    resources: list[_Kind] = []
+
+
+async def find_node_api(client: Client, choice: NodeApi) -> Resource[NodeClaim] | None:
+    """The first of the chosen kinds that the cluster serves; None when it serves none of them."""
+    for resource in _CANDIDATES[choice]:
+        if await is_served(client, resource):
+            return resource
+    return None
+
+
+async def is_served(client: Client, resource: Resource[NodeClaim]) -> bool:
+    """Asks discovery, which everybody may read."""
+    try:
+        answer = await client.request("get", "GET", f"apis/{resource.group}/{resource.version}")
+    except NotFound:
+        return False
+    return any(kind.name == resource.plural for kind in msgspec.json.decode(answer, type=_Resources).resources)

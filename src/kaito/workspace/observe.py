@@ -1,0 +1,103 @@
+"""One frozen picture of all that a decision about a Workspace needs, the time included, read from the caches alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from kaito.api.core import Job, Node, Pod, Service, Workload
+from kaito.api.karpenter import NodeClaim
+from kaito.api.validation import match_labels
+from kaito.api.workspace import Workspace
+from kaito.kube.resources import Resource
+from kaito.kube.store import object_key, split_key
+from kaito.workspace.caches import Caches
+from kaito.workspace.kinds import ConfigOutline, SecretOutline
+from kaito.workspace.names import owner_labels
+from kaito.workspace.progress import Progress
+from kaito.workspace.references import named_config, named_secrets
+from kaito.workspace.settings import Settings
+
+
+@dataclass(frozen=True)
+class Observed:
+    workspace: Workspace
+    now: datetime
+    settings: Settings
+    claim_api: Resource[NodeClaim] | None = None
+    """The node API that claims are written in; None when the cluster serves none."""
+    user_config: ConfigOutline | None = None
+    secrets: Mapping[str, SecretOutline] = field(default_factory=dict)
+    """The Secrets of the namespace that the Workspace names, those that exist."""
+    claims: tuple[NodeClaim, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    """Nodes of the claims, and nodes that carry the selector's labels."""
+    busy_nodes: frozenset[str] = frozenset()
+    """Names of nodes on which pods of other Workspaces are."""
+    job: Job | None = None
+    deployment: Workload | None = None
+    stateful_set: Workload | None = None
+    service: Service | None = None
+    pods: tuple[Pod, ...] = ()
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    """What the pods said of their work, by the pod's uid."""
+
+    @property
+    def key(self) -> str:
+        return object_key(self.workspace.metadata.namespace, self.workspace.metadata.name)
+
+    @property
+    def is_deleting(self) -> bool:
+        return self.workspace.metadata.deletionTimestamp is not None
+
+    def pods_of(self, role_label: str, role: str) -> tuple[Pod, ...]:
+        return tuple(pod for pod in self.pods if pod.metadata.labels.get(role_label) == role)
+
+
+def observe(caches: Caches, key: str, now: datetime, settings: Settings) -> Observed | None:
+    """The picture of one Workspace; None when it is gone."""
+    workspace = caches.workspaces.store.get(key)
+    if workspace is None:
+        return None
+    namespace, _ = split_key(key)
+    config = named_config(workspace)
+    nodes = tuple(_nodes(caches, workspace, key))
+    return Observed(
+        workspace=workspace,
+        now=now,
+        settings=settings,
+        claim_api=caches.claim_api,
+        user_config=caches.configs.store.get(object_key(namespace, config)) if config else None,
+        secrets={
+            name: secret
+            for name in named_secrets(workspace)
+            if (secret := caches.secrets.store.get(object_key(namespace, name))) is not None
+        },
+        claims=tuple(caches.claims_of(key)),
+        nodes=nodes,
+        busy_nodes=frozenset(node.metadata.name for node in nodes if caches.is_busy(node.metadata.name, key)),
+        job=caches.jobs.store.get(key),
+        deployment=caches.deployments.store.get(key),
+        stateful_set=caches.stateful_sets.store.get(key),
+        service=caches.services.store.get(key),
+        pods=tuple(caches.pods.store.by_index("workspace", key)),
+        progress=caches.progress.of(key),
+    )
+
+
+def _nodes(caches: Caches, workspace: Workspace, key: str) -> list[Node]:
+    labels = match_labels(workspace.resource.labelSelector)
+    found = {node.metadata.name: node for node in caches.nodes.store.by_index("workspace", key)}
+    if labels:
+        first, value = next(iter(labels.items()))
+        for node in caches.nodes.store.by_index("label", f"{first}={value}"):
+            if labels.items() <= node.metadata.labels.items():
+                found[node.metadata.name] = node
+    own = owner_labels(workspace)
+    return [found[name] for name in sorted(found) if _is_ours(found[name], own)]
+
+
+def _is_ours(node: Node, own: dict[str, str]) -> bool:
+    """A node that is labelled for another Workspace is never ours, whatever else it carries."""
+    return all(node.metadata.labels.get(key, value) == value for key, value in own.items())

@@ -1,0 +1,154 @@
+"""The process behind `kaito operator`: informers, workers, the progress poller, leader election, health and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+from kaito import __version__
+from kaito.api.validation import NodeMode
+from kaito.kube.client import Client, wait_reachable
+from kaito.kube.errors import ConfigError, KubeError
+from kaito.kube.lease import LeaderElector
+from kaito.workspace.caches import Caches, labelled_key
+from kaito.workspace.controller import WorkspaceController
+from kaito.workspace.health import serve_health
+from kaito.workspace.names import FIELD_MANAGER
+from kaito.workspace.node_api import NodeApi, find_node_api
+from kaito.workspace.progress import Poller
+from kaito.workspace.settings import Settings
+
+log = logging.getLogger(__name__)
+
+NODE_API_PAUSE = 15.0
+"""Seconds between two looks for the node API of a cluster that serves none yet."""
+LEASE = "kaito-workspace"
+DEFAULT_RUNTIME_IMAGE = f"kaito/runtime:{__version__}"
+
+
+@dataclass(frozen=True)
+class OperatorConfig:
+    """The flags of `kaito operator`. Port 0 means: do not listen. Raises ConfigError for a value that is none."""
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+    nodes: str = "gpu-provisioner"
+    """How nodes come: gpu-provisioner, karpenter or byo."""
+    node_api: str = "auto"
+    """What claims are written as: auto, nodeclaim-v1, nodeclaim-v1beta1 or machine."""
+    runtime_image: str = DEFAULT_RUNTIME_IMAGE
+    allow_data_from: Sequence[str] = ()
+    """CIDRs of private networks that data URLs may point to."""
+    namespace: str = ""
+    """The one namespace to watch; empty for all."""
+    progress_interval: float = 10.0
+    """Seconds between two questions to a step at work."""
+    engine: str = "auto"
+    node_classes: Sequence[str] = ()
+    host: str = "0.0.0.0"  # noqa: S104 - health and metrics are read from outside the pod
+    metrics_port: int = 0
+    health_port: int = 0
+    leader_election: bool = False
+    lease_namespace: str = "kaito-system"
+    workers: int = 4
+    patience: float = 60.0
+    """Seconds to wait for the API server at the start."""
+
+    def __post_init__(self) -> None:
+        _one_of("nodes", self.nodes, get_args(NodeMode))
+        _one_of("node_api", self.node_api, get_args(NodeApi))
+        for network in self.allow_data_from:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError as error:
+                raise ConfigError(f'allow_data_from: "{network}" is not a network; write it as 10.0.0.0/8') from error
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(
+            node_mode=cast(NodeMode, self.nodes),
+            runtime_image=self.runtime_image,
+            allow_data_from=tuple(self.allow_data_from),
+            node_classes=tuple(self.node_classes),
+            engine=self.engine,
+        )
+
+
+async def run_operator(config: OperatorConfig) -> None:
+    """Run until cancelled. Raises ConfigError without a usable kubeconfig, Unreachable without an API server."""
+    async with AsyncExitStack() as stack:
+        client = Client.connect(config.kubeconfig, config.context, field_manager=FIELD_MANAGER)
+        await stack.enter_async_context(client)
+        await wait_reachable(client, patience=config.patience)
+        operator = Operator(client, config)
+        await serve_health(stack, operator.is_ready, config.host, config.health_port, config.metrics_port)
+        if config.leader_election:
+            identity = f"{socket.gethostname()}-{os.getpid()}"
+            elector = LeaderElector(client, namespace=config.lease_namespace, name=LEASE, identity=identity)
+            await elector.lead(operator.run)
+        else:
+            await operator.run()
+
+
+def _one_of(flag: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ConfigError(f'{flag}: "{value}" is not one of {", ".join(allowed)}')
+
+
+class Operator:
+    """The controller with all that it needs, on a client that somebody else closes."""
+
+    def __init__(self, client: Client, config: OperatorConfig) -> None:
+        self._client = client
+        self._config = config
+        self.caches = Caches(client, config.namespace)
+        self.workspaces = WorkspaceController(client, self.caches, config.settings, workers=config.workers)
+        self._poller = Poller(
+            client,
+            self.caches.pods.store,
+            self.caches.progress,
+            labelled_key,
+            self.workspaces.controller.queue.add,
+            interval=config.progress_interval,
+        )
+
+    def is_ready(self) -> bool:
+        """Whether every cache has been filled once."""
+        return all(informer.is_synced for informer in self.caches.always)
+
+    async def run(self) -> None:
+        await self._look_for_node_api()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.caches.run())
+            group.create_task(self.workspaces.controller.run())
+            group.create_task(self._poller.run())
+            if self.caches.claims is None and self._config.nodes != "byo":
+                group.create_task(self._await_node_api())
+
+    async def _await_node_api(self) -> None:
+        while self.caches.claims is None:
+            await asyncio.sleep(NODE_API_PAUSE)
+            await self._look_for_node_api()
+
+    async def _look_for_node_api(self) -> None:
+        if self._config.nodes == "byo":
+            return
+        try:
+            resource = await find_node_api(self._client, cast(NodeApi, self._config.node_api))
+        except KubeError as error:
+            log.warning("discovery failed", extra={"error": str(error)})
+            return
+        if resource is None:
+            log.warning("no node API is served", extra={"wanted": self._config.node_api})
+            return
+        log.info("node API", extra={"kind": resource.kind, "version": resource.version})
+        self.caches.use_claims(resource)
+        self.workspaces.watch_claims()

@@ -1,0 +1,106 @@
+"""The Workspace's own words and what they name: is it valid, are its ConfigMap and Secrets there, and its config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kaito.api.config_validation import check_inference_config, check_training_config
+from kaito.api.faults import Fault
+from kaito.api.validation import validate
+from kaito.api.workspace import Workspace
+from kaito.catalog.models import find_model, tuning_config
+from kaito.workspace.causes import Cause, from_faults
+from kaito.workspace.names import config_key
+from kaito.workspace.observe import Observed
+from kaito.workspace.references import named_config, named_preset
+
+DOCKER_CONFIG_KEY = ".dockerconfigjson"
+DOCKER_CONFIG_TYPE = "kubernetes.io/dockerconfigjson"
+EMPTY_INFERENCE_CONFIG = "vllm: {}\n"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    config_text: str = ""
+    """The resolved config; empty when it could not be resolved."""
+    cause: Cause | None = None
+    """What the user has to mend before anything can be made."""
+    missing: Cause | None = None
+    """A Secret that pods need and that is not there (yet)."""
+
+
+def plan_inputs(observed: Observed) -> Inputs:
+    faults = validate(observed.workspace, observed.settings.rules)
+    if faults:
+        return Inputs(cause=from_faults(faults))
+    text, cause = _config(observed)
+    return Inputs(text, cause, _missing_secret(observed))
+
+
+def _config(observed: Observed) -> tuple[str, Cause | None]:
+    name = named_config(observed.workspace)
+    if not name:
+        return _default_config(observed.workspace), None
+    namespace, key = observed.workspace.metadata.namespace, config_key(observed.workspace)
+    if observed.user_config is None:
+        hint = f"Create it with the key {key}."
+        message = f"The ConfigMap {name} is not in the namespace {namespace}"
+        return "", Cause("ConfigMissing", message, hint, "you", is_final=True)
+    text = observed.user_config.data.get(key)
+    if text is None:
+        message = f"The ConfigMap {name} has no key {key}"
+        hint = f"Its keys are {', '.join(sorted(observed.user_config.data)) or 'none'}."
+        return "", Cause("ConfigInvalid", message, hint, "you", is_final=True)
+    faults = _check(observed.workspace, text)
+    if faults:
+        first = faults[0]
+        message = f"The ConfigMap {name}: {first.field}: {first.message}"
+        return "", Cause("ConfigInvalid", message, first.hint, "you", is_final=True)
+    return text, None
+
+
+def _check(workspace: Workspace, text: str) -> list[Fault]:
+    preset = named_preset(workspace)
+    model = find_model(preset.name) if preset else None
+    if workspace.tuning:
+        return check_training_config(text, workspace.tuning.method.lower())
+    limit = model.figures.context_length if model and model.figures else None
+    return check_inference_config(text, limit)
+
+
+def _default_config(workspace: Workspace) -> str:
+    preset = named_preset(workspace)
+    model = find_model(preset.name) if preset else None
+    if workspace.tuning and model:
+        return tuning_config(model, workspace.tuning.method.lower())
+    return EMPTY_INFERENCE_CONFIG
+
+
+def _missing_secret(observed: Observed) -> Cause | None:
+    for name, key in _wanted_keys(observed.workspace):
+        secret = observed.secrets.get(name)
+        if secret is None:
+            message = f"The Secret {name} is not in the namespace {observed.workspace.metadata.namespace}"
+            return Cause("SecretMissing", message, f"Create it with the key {key}.", "you")
+        if key not in secret.data:
+            message = f"The Secret {name} (type {secret.type or 'Opaque'}) has no key {key}"
+            made = f"A Secret of type {DOCKER_CONFIG_TYPE} has it." if key == DOCKER_CONFIG_KEY else "Add it."
+            return Cause("SecretInvalid", message, made, "you")
+    return None
+
+
+def _wanted_keys(workspace: Workspace) -> list[tuple[str, str]]:
+    """Every Secret that a pod mounts, with the key that it needs of it."""
+    wanted: list[tuple[str, str]] = []
+    preset = named_preset(workspace)
+    if preset:
+        wanted += [(preset.presetOptions.modelAccessSecret, "HF_TOKEN")]
+        wanted += [(name, DOCKER_CONFIG_KEY) for name in preset.presetOptions.imagePullSecrets]
+    if workspace.inference:
+        sources = [adapter.source for adapter in workspace.inference.adapters if adapter.source]
+        wanted += [(name, DOCKER_CONFIG_KEY) for source in sources for name in source.imagePullSecrets]
+    if workspace.tuning and workspace.tuning.input:
+        wanted += [(name, DOCKER_CONFIG_KEY) for name in workspace.tuning.input.imagePullSecrets]
+    if workspace.tuning and workspace.tuning.output:
+        wanted += [(workspace.tuning.output.imagePushSecret, DOCKER_CONFIG_KEY)]
+    return [(name, key) for name, key in wanted if name]

@@ -1,0 +1,178 @@
+"""The server: a workload, its Services, and whether it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kaito.api.core import Pod, Workload
+from kaito.api.meta import Condition
+from kaito.api.workspace import (
+    ANNOTATION_HASH,
+    ANNOTATION_RUNTIME,
+    ANNOTATION_SERVE_AFTER_TUNING,
+    Preset,
+    TuningStatus,
+    Workspace,
+)
+from kaito.kube.resources import DEPLOYMENTS, SERVICES
+from kaito.workspace.actions import Action, Apply
+from kaito.workspace.causes import Cause
+from kaito.workspace.explain.pods import cause_of_pod
+from kaito.workspace.names import LABEL_ROLE, ROLE_SERVE
+from kaito.workspace.observe import Observed
+from kaito.workspace.plan.inputs import Inputs
+from kaito.workspace.plan.nodes import NodePlan
+from kaito.workspace.plan.sizing import Sizing
+from kaito.workspace.references import named_preset
+from kaito.workspace.render.server import ServedAdapter, Server, render_server, render_service
+
+STARTUP_BASE = 1800
+STARTUP_PER_GIB = 18
+STARTUP_LIMIT = 10800
+
+
+@dataclass(frozen=True)
+class ServingPlan:
+    actions: tuple[Action, ...]
+    condition: Condition | None
+    """InferenceReady; None when nothing is to be served."""
+    cause: Cause | None = None
+    """Why it is not ready; None when it is, or when nothing is to be served."""
+
+
+def serves(workspace: Workspace) -> bool:
+    """Whether the Workspace ends as a server: inference does, and tuning unless it is told not to."""
+    after = workspace.metadata.annotations.get(ANNOTATION_SERVE_AFTER_TUNING)
+    return workspace.inference is not None or after != "false"
+
+
+def plan_serving(
+    observed: Observed, inputs: Inputs, sizing: Sizing, nodes: NodePlan, tuned: TuningStatus | None
+) -> ServingPlan:
+    """`tuned` is the finished training of a tuning Workspace, None for an inference Workspace."""
+    workspace = observed.workspace
+    preset = named_preset(workspace)
+    if preset is None or sizing.model is None:
+        return pending_serving(
+            Cause("TemplateNotServed", "Serving a pod template is not built yet", "Use a preset.", "you", True)
+        )
+    namespace = workspace.metadata.namespace
+    service = Apply(SERVICES, namespace, render_service(workspace))
+    blocked = sizing.cause or inputs.missing or nodes.cause
+    if blocked is not None and observed.deployment is None:
+        return ServingPlan((service,), _not_ready(blocked), blocked)
+    body = render_server(_server(observed, inputs, sizing, nodes, preset, tuned))
+    wanted = body["metadata"]["annotations"][ANNOTATION_HASH]
+    actions = (service, Apply(DEPLOYMENTS, namespace, body)) if inputs.missing is None else (service,)
+    cause = _cause_of_server(observed, wanted)
+    return ServingPlan(actions, _not_ready(cause) if cause else _READY, cause)
+
+
+def pending_serving(cause: Cause) -> ServingPlan:
+    """Serving waits for something before it: the training, or a mended spec."""
+    return ServingPlan((), _not_ready(cause), cause)
+
+
+def _server(
+    observed: Observed,
+    inputs: Inputs,
+    sizing: Sizing,
+    nodes: NodePlan,
+    preset: Preset,
+    tuned: TuningStatus | None,
+) -> Server:
+    workspace = observed.workspace
+    assert sizing.model is not None
+    adapters = [_tuned_adapter(workspace, tuned)] if tuned else _adapters(workspace)
+    return Server(
+        workspace=workspace,
+        preset=preset,
+        model=sizing.model,
+        image=observed.settings.runtime_image,
+        placement=nodes.placement,
+        nodes=sizing.nodes,
+        adapters=adapters,
+        default_model=workspace.metadata.name if tuned else "",
+        config_text="" if tuned else inputs.config_text,
+        engine=workspace.metadata.annotations.get(ANNOTATION_RUNTIME, observed.settings.engine),
+        startup_seconds=min(STARTUP_LIMIT, STARTUP_BASE + STARTUP_PER_GIB * sizing.weights_bytes // 2**30),
+    )
+
+
+def _adapters(workspace: Workspace) -> list[ServedAdapter]:
+    given = workspace.inference.adapters if workspace.inference else []
+    return [
+        ServedAdapter(
+            name=adapter.source.name,
+            image=adapter.source.image,
+            volume_source=adapter.source.volumeSource,
+            pull_secret=next(iter(adapter.source.imagePullSecrets), ""),
+            strength=adapter.strength or "1.0",
+        )
+        for adapter in given
+        if adapter.source is not None
+    ]
+
+
+def _tuned_adapter(workspace: Workspace, tuned: TuningStatus) -> ServedAdapter:
+    """What the training made, under the Workspace's own name."""
+    output = workspace.tuning.output if workspace.tuning else None
+    assert output is not None
+    name = workspace.metadata.name
+    if output.volumeSource is not None:
+        return ServedAdapter(name=name, volume_source=output.volumeSource, sub_path="adapter")
+    adapter = tuned.adapter
+    image = adapter.image if adapter else output.image
+    if adapter and adapter.digest:
+        image = f"{_without_tag(image)}@{adapter.digest}"
+    return ServedAdapter(name=name, image=image, pull_secret=output.imagePushSecret)
+
+
+def _without_tag(image: str) -> str:
+    """The repository of a reference: a digest says all that a tag could."""
+    repository = image.partition("@")[0]
+    head, colon, tail = repository.rpartition(":")
+    return head if colon and "/" not in tail else repository
+
+
+def _cause_of_server(observed: Observed, wanted: str) -> Cause | None:
+    """Why the server that is wanted does not answer yet; None when all of it does."""
+    workload = observed.deployment
+    if workload is None or workload.metadata.annotations.get(ANNOTATION_HASH) != wanted:
+        return Cause("WorkspaceInferenceStatusPending", "The server is being made or changed")
+    pods = [pod for pod in observed.pods_of(LABEL_ROLE, ROLE_SERVE) if _is_current(pod, wanted)]
+    if _is_rolled_out(workload) and pods and all(_is_ready(pod) for pod in pods):
+        return None
+    unready = [pod for pod in pods if not _is_ready(pod)]
+    if unready:
+        pod = unready[-1]
+        return cause_of_pod(pod, observed.progress.get(pod.metadata.uid))
+    message = next((c.message for c in workload.status.conditions if c.type == "ReplicaFailure"), "")
+    if message:
+        hint = "See the namespace's quota and the admission of pods."
+        return Cause("PodsNotCreated", f"The server's pod cannot be made: {message}", hint, "you")
+    return Cause("WorkspaceInferenceStatusPending", "The server's pod is being made")
+
+
+def _is_current(pod: Pod, wanted: str) -> bool:
+    return pod.metadata.annotations.get(ANNOTATION_HASH) == wanted and pod.metadata.deletionTimestamp is None
+
+
+def _is_ready(pod: Pod) -> bool:
+    return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions)
+
+
+def _is_rolled_out(workload: Workload) -> bool:
+    status = workload.status
+    return (
+        status.observedGeneration >= workload.metadata.generation
+        and status.updatedReplicas >= workload.spec.replicas
+        and status.readyReplicas >= workload.spec.replicas
+    )
+
+
+def _not_ready(cause: Cause) -> Condition:
+    return Condition("InferenceReady", "False", cause.reason, cause.text)
+
+
+_READY = Condition("InferenceReady", "True", "WorkspaceInferenceStatusSuccess", "The model answers.")

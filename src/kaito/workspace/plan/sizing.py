@@ -1,0 +1,102 @@
+"""How much the model needs on this instance type: nodes, GPUs of each, and the estimate for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import yaml
+
+from kaito.api.workspace import ANNOTATION_BYPASS_CHECKS, EstimateStatus, Workspace
+from kaito.catalog.instances import InstanceType, find_instance_type
+from kaito.catalog.models import Model, find_model
+from kaito.estimate import DEFAULT_CONTEXT, Estimate, estimate_serving, estimate_tuning
+from kaito.workspace.causes import Cause
+from kaito.workspace.names import INFERENCE_CONFIG
+from kaito.workspace.observe import Observed
+from kaito.workspace.references import named_preset
+
+GPU_RESOURCE = "nvidia.com/gpu"
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Sizing:
+    model: Model | None = None
+    instance: InstanceType | None = None
+    estimate: Estimate | None = None
+    nodes: int = 1
+    gpus: int = 0
+    """GPUs that the work takes of each node; 0 when a template says that itself."""
+    gpu_resource: str = GPU_RESOURCE
+    cause: Cause | None = None
+    """Why the work cannot run on such nodes at all."""
+
+    @property
+    def weights_bytes(self) -> int:
+        figures = self.model.figures if self.model else None
+        return (figures.weights_bytes or 0) if figures else 0
+
+    @property
+    def status(self) -> EstimateStatus | None:
+        """The estimate in the status's words."""
+        if self.estimate is None:
+            return None
+        return EstimateStatus(
+            weights=_gi(self.estimate.weights_bytes),
+            kvCache=_gi(self.estimate.kv_cache_bytes),
+            overhead=_gi(self.estimate.overhead_bytes),
+            perGPU=_gi(self.estimate.per_gpu_bytes),
+            nodes=self.estimate.nodes,
+            why=self.estimate.why,
+        )
+
+
+def plan_sizing(observed: Observed) -> Sizing:
+    """From a Workspace that has been found valid."""
+    workspace = observed.workspace
+    preset = named_preset(workspace)
+    instance = find_instance_type(workspace.resource.instanceType)
+    if preset is None:
+        return Sizing(instance=instance, nodes=workspace.resource.count or 1)
+    model = find_model(preset.name)
+    if model is None or instance is None:
+        return Sizing(model=model, nodes=workspace.resource.count or 1, gpus=1)
+    estimate = _estimate(observed, model, instance)
+    cause = None
+    if not estimate.fits and ANNOTATION_BYPASS_CHECKS not in workspace.metadata.annotations:
+        hint = f"Choose an instance type with more GPU memory, or add the annotation {ANNOTATION_BYPASS_CHECKS}."
+        cause = Cause("InsufficientGPUMemory", estimate.why, hint, "you", is_final=True)
+    return Sizing(
+        model=model,
+        instance=instance,
+        estimate=estimate,
+        nodes=estimate.nodes,
+        gpus=instance.gpu_count,
+        gpu_resource=instance.resource or GPU_RESOURCE,
+        cause=cause,
+    )
+
+
+def _estimate(observed: Observed, model: Model, instance: InstanceType) -> Estimate:
+    tuning = observed.workspace.tuning
+    if tuning is not None:
+        return estimate_tuning(model, instance, method=tuning.method.lower())
+    return estimate_serving(model, instance, context=context_length(observed))
+
+
+def context_length(observed: Observed) -> int:
+    """Tokens of one request: the user's `vllm.max-model-len`, else the default."""
+    config = observed.user_config
+    text = config.data.get(INFERENCE_CONFIG, "") if config else ""
+    parsed = yaml.safe_load(text) if text else None
+    section = parsed.get("vllm") if isinstance(parsed, dict) else None
+    wanted = section.get("max-model-len") if isinstance(section, dict) else None
+    return wanted if isinstance(wanted, int) and wanted > 0 else DEFAULT_CONTEXT
+
+
+def _gi(size: int) -> str:
+    return f"{size / GIB:.2f}Gi" if size >= GIB // 10 else f"{size / 2**20:.1f}Mi"
+
+
+def is_template(workspace: Workspace) -> bool:
+    return workspace.inference is not None and workspace.inference.preset is None

@@ -1,0 +1,47 @@
+"""Which objects of its namespace a Workspace names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kaito.api.workspace import Preset, Workspace
+from kaito.kube.store import object_key
+
+
+def named_preset(workspace: Workspace) -> Preset | None:
+    """The preset of the tuning or the inference, if there is one."""
+    work = workspace.tuning or workspace.inference
+    return work.preset if work else None
+
+
+def named_config(workspace: Workspace) -> str:
+    """The ConfigMap that the user names, or nothing."""
+    if workspace.tuning:
+        return workspace.tuning.config
+    return workspace.inference.config if workspace.inference else ""
+
+
+def named_secrets(workspace: Workspace) -> list[str]:
+    """Every Secret that the Workspace names, each once, in the order of its fields."""
+    found: list[str] = []
+    preset = named_preset(workspace)
+    if preset:
+        found += [preset.presetOptions.modelAccessSecret, *preset.presetOptions.imagePullSecrets]
+    if workspace.inference:
+        for adapter in workspace.inference.adapters:
+            found += adapter.source.imagePullSecrets if adapter.source else []
+    if workspace.tuning:
+        found += workspace.tuning.input.imagePullSecrets if workspace.tuning.input else []
+        found += [workspace.tuning.output.imagePushSecret] if workspace.tuning.output else []
+    return [name for name in dict.fromkeys(found) if name]
+
+
+def config_references(workspace: Workspace) -> Iterable[str]:
+    """For the index: the key of the ConfigMap that the Workspace names."""
+    name = named_config(workspace)
+    return (object_key(workspace.metadata.namespace, name),) if name else ()
+
+
+def secret_references(workspace: Workspace) -> Iterable[str]:
+    """For the index: the keys of the Secrets that the Workspace names."""
+    return [object_key(workspace.metadata.namespace, name) for name in named_secrets(workspace)]

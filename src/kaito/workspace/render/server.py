@@ -1,0 +1,189 @@
+"""The server: a Deployment on one node, a StatefulSet on several, and the Services in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from kaito.api.workspace import ANNOTATION_ENABLE_LB, ANNOTATION_HASH, Preset, Workspace
+from kaito.catalog.models import Model
+from kaito.workspace.names import (
+    HTTP_PORT,
+    INFERENCE_CONFIG,
+    ROLE_SERVE,
+    child_metadata,
+    digest,
+    headless_name,
+    pod_labels,
+)
+from kaito.workspace.render.pods import (
+    ADAPTER_SOURCE_DIR,
+    ADAPTERS_DIR,
+    CONFIG_DIR,
+    PULL_SECRET_DIR,
+    WEIGHTS_DIR,
+    Mounts,
+    Placement,
+    config_volume,
+    empty_dir,
+    http_probe,
+    model_step,
+    pod_spec,
+    read_only,
+    registry_secret,
+    shared_memory,
+    step,
+)
+
+TORCH_PORT = 29500
+
+
+@dataclass(frozen=True)
+class ServedAdapter:
+    """An adapter to serve: from an image (a reference, by digest where known) or from a volume."""
+
+    name: str
+    image: str = ""
+    volume_source: dict[str, Any] | None = None
+    sub_path: str = ""
+    """The folder of the volume that holds the adapter's files; empty for the volume itself."""
+    pull_secret: str = ""
+    strength: str = "1.0"
+
+
+@dataclass(frozen=True)
+class Server:
+    """What to serve, and how."""
+
+    workspace: Workspace
+    preset: Preset
+    model: Model
+    image: str
+    placement: Placement
+    nodes: int = 1
+    adapters: Sequence[ServedAdapter] = ()
+    default_model: str = ""
+    config_text: str = ""
+    """The resolved inference config; empty where the server gets none."""
+    engine: str = "auto"
+    startup_seconds: int = 1800
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def render_server(server: Server) -> dict[str, Any]:
+    """The Deployment of a preset on one node."""
+    template = _template(server)
+    wanted = digest({"template": template, "config": server.config_text})
+    template["metadata"]["annotations"] = {ANNOTATION_HASH: wanted}
+    metadata = child_metadata(server.workspace, server.workspace.metadata.name, {ANNOTATION_HASH: wanted})
+    # The server holds all GPUs that were asked for it, so a second one beside it would find no place.
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    spec = {
+        "replicas": 1,
+        "selector": {"matchLabels": pod_labels(server.workspace, ROLE_SERVE)},
+        "strategy": strategy,
+        "progressDeadlineSeconds": server.startup_seconds + 600,
+        "template": template,
+    }
+    return {"metadata": metadata, "spec": spec}
+
+
+def _template(server: Server) -> dict[str, Any]:
+    weights, volumes = model_step(server.workspace, server.image, server.preset, server.model)
+    init_containers = [weights]
+    volumes |= {"dshm": shared_memory()}
+    if server.config_text:
+        volumes["config"] = config_volume(server.workspace)
+    for adapter in server.adapters:
+        container, adapter_volumes = _adapter_step(server, adapter)
+        init_containers.append(container)
+        volumes |= adapter_volumes
+    spec = pod_spec(
+        init_containers, [_serve_step(server)], volumes, server.placement, server.preset.presetOptions.imagePullSecrets
+    )
+    return {"metadata": {"labels": pod_labels(server.workspace, ROLE_SERVE)}, "spec": spec}
+
+
+def _adapter_step(server: Server, adapter: ServedAdapter) -> tuple[dict[str, Any], Mounts]:
+    """An init container that puts the adapter of an image, or of a volume, where the server looks for it."""
+    label = _volume_name(adapter.name)
+    environment: dict[str, str | dict[str, Any]] = {"KAITO_ADAPTER_DIR": f"{ADAPTERS_DIR}/{adapter.name}"}
+    mounts, volumes = [("adapters", ADAPTERS_DIR)], {"adapters": empty_dir()}
+    if adapter.volume_source is not None:
+        folder = f"{ADAPTER_SOURCE_DIR}/{adapter.sub_path}".rstrip("/")
+        environment["KAITO_ADAPTER_SOURCE_DIR"] = folder
+        mounts.append((f"source-{label}", ADAPTER_SOURCE_DIR))
+        volumes[f"source-{label}"] = dict(adapter.volume_source)
+    else:
+        environment["KAITO_ADAPTER_IMAGE"] = adapter.image
+    if adapter.pull_secret:
+        environment["KAITO_REGISTRY_AUTH"] = f"{PULL_SECRET_DIR}/config.json"
+        mounts.append((f"pull-{label}", PULL_SECRET_DIR))
+        volumes[f"pull-{label}"] = registry_secret(adapter.pull_secret)
+    container = step(f"adapter-{label}", server.image, server.workspace, environment, mounts, command="adapter")
+    return read_only(container, f"source-{label}", f"pull-{label}"), volumes
+
+
+def _volume_name(name: str) -> str:
+    """Names of volumes and containers are DNS labels, those of adapters may have dots and be longer."""
+    return (
+        name if len(name) <= 50 and "." not in name else f"{name.replace('.', '-')[:40].rstrip('-')}-{digest(name)[:8]}"
+    )
+
+
+def _serve_step(server: Server) -> dict[str, Any]:
+    environment: dict[str, str | dict[str, Any]] = {
+        "KAITO_MODEL_DIR": WEIGHTS_DIR,
+        "KAITO_PRESET": server.model.name,
+        "KAITO_SERVED_MODEL_NAME": server.model.name,
+        "KAITO_ENGINE": server.engine,
+        **server.environment,
+    }
+    mounts = [("weights", WEIGHTS_DIR), ("dshm", "/dev/shm")]  # noqa: S108 - shared memory of the pod's own
+    if server.config_text:
+        environment["KAITO_CONFIG"] = f"{CONFIG_DIR}/{INFERENCE_CONFIG}"
+        mounts.append(("config", CONFIG_DIR))
+    if server.adapters:
+        named = [{"name": adapter.name, "strength": adapter.strength} for adapter in server.adapters]
+        mounts.append(("adapters", ADAPTERS_DIR))
+        environment["KAITO_ADAPTERS_DIR"] = ADAPTERS_DIR
+        environment["KAITO_ADAPTERS"] = msgspec.json.encode(named).decode()
+    if server.default_model:
+        environment["KAITO_DEFAULT_MODEL"] = server.default_model
+    container = step("serve", server.image, server.workspace, environment, mounts, limits=server.placement.limits)
+    container = read_only(container, "weights", "config", "adapters")
+    container["ports"] = [{"name": "http", "containerPort": HTTP_PORT}]
+    tries = max(1, server.startup_seconds // 2)
+    container["startupProbe"] = http_probe("/health", periodSeconds=2, failureThreshold=tries, timeoutSeconds=5)
+    container["livenessProbe"] = http_probe("/health", periodSeconds=10, failureThreshold=6, timeoutSeconds=10)
+    container["readinessProbe"] = http_probe("/health", periodSeconds=2, failureThreshold=3, timeoutSeconds=5)
+    return container
+
+
+def render_service(workspace: Workspace, *, leader_only: bool = False) -> dict[str, Any]:
+    """80 to the HTTP server and 29500 for torch; a LoadBalancer when the annotation says so, then with HTTP alone."""
+    is_public = workspace.metadata.annotations.get(ANNOTATION_ENABLE_LB) == "True"
+    ports = [_port("http", 80, HTTP_PORT)] + ([] if is_public else [_port("torch", TORCH_PORT, TORCH_PORT)])
+    selector = pod_labels(workspace, ROLE_SERVE)
+    if leader_only:
+        selector["statefulset.kubernetes.io/pod-name"] = f"{workspace.metadata.name}-0"
+    spec = {"type": "LoadBalancer" if is_public else "ClusterIP", "ports": ports, "selector": selector}
+    return {"metadata": child_metadata(workspace, workspace.metadata.name), "spec": spec}
+
+
+def render_headless(workspace: Workspace) -> dict[str, Any]:
+    """Names for the pods of a server on several nodes, before they are ready: that is how they find each other."""
+    spec = {
+        "clusterIP": "None",
+        "publishNotReadyAddresses": True,
+        "ports": [_port("torch", TORCH_PORT, TORCH_PORT)],
+        "selector": pod_labels(workspace, ROLE_SERVE),
+    }
+    return {"metadata": child_metadata(workspace, headless_name(workspace)), "spec": spec}
+
+
+def _port(name: str, port: int, target: int) -> dict[str, Any]:
+    return {"name": name, "port": port, "targetPort": target, "protocol": "TCP"}

@@ -1,0 +1,36 @@
+"""What the operator's flags mean to the planners. `operator.OperatorConfig` is made into this once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kaito.api.validation import NodeMode, Rules
+from kaito.catalog.instances import find_instance_type, nearest_instance_types
+from kaito.catalog.models import find_model, nearest_models
+
+PROVISIONER_PATIENCE = 120.0
+"""Seconds after which a claim that nobody touched means that no provisioner runs."""
+NODE_PATIENCE = 300.0
+"""Seconds that a node may be not ready before another one is asked for in its place."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    node_mode: NodeMode
+    runtime_image: str
+    allow_data_from: tuple[str, ...] = ()
+    node_classes: tuple[str, ...] = ()
+    engine: str = "auto"
+
+    @property
+    def rules(self) -> Rules:
+        """The world that a Workspace is validated against, from the catalogue."""
+        return Rules(
+            node_mode=self.node_mode,
+            is_model=lambda name: find_model(name) is not None,
+            nearest_models=nearest_models,
+            is_instance_type=lambda name: find_instance_type(name) is not None,
+            nearest_instance_types=nearest_instance_types,
+            node_classes=self.node_classes,
+            allow_data_from=self.allow_data_from,
+        )
