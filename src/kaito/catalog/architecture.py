@@ -1,0 +1,250 @@
+"""What a Hugging Face `config.json` says of a model's shape, in one form for all families.
+
+Families name the same things differently (`n_embd`, `hidden_size`), leave defaults out, and differ in what their layers
+carry (biases, norms, experts). Here that becomes plain counts, from which parameters, KV cache and activations follow.
+Sources: the configuration and modelling classes of transformers 5, whose parameter counts the tests compare with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+
+class ConfigIncomplete(ValueError):
+    """A config lacks what sizing needs. The text names the keys that were looked for."""
+
+
+class Latent(msgspec.Struct, frozen=True):
+    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): ranks and head sizes."""
+
+    kv_rank: int
+    q_rank: int | None
+    rope_dim: int
+    nope_dim: int
+    value_dim: int
+
+
+class Experts(msgspec.Struct, frozen=True):
+    """A mixture of experts: `count` in each sparse layer, `active` of them per token; sizes are inner widths."""
+
+    count: int
+    active: int
+    width: int
+    shared_width: int
+    dense_layers: int
+
+
+class Traits(msgspec.Struct, frozen=True):
+    """What a family's layers carry beside their matrices."""
+
+    qkv_bias: bool = False
+    output_bias: bool = False
+    gated: bool = True
+    """Three matrices (SwiGLU and kin) or two."""
+    mlp_bias: bool = False
+    norms: int = 2
+    """Norm vectors of hidden size in each layer; a LayerNorm with bias counts twice."""
+    final_norms: int = 1
+    qk_norm: str = ""
+    """"head": a vector of the head size for q and k; "full": of their whole width."""
+    head_bias: bool = False
+    positions: bool = False
+    """Learned position embeddings."""
+    sinks: bool = False
+    router_bias: bool = False
+    shared_gate: bool = False
+
+
+class Architecture(msgspec.Struct, frozen=True):
+    family: str
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+    context_length: int | None
+    tied: bool
+    traits: Traits
+    sliding_layers: int = 0
+    """Layers that see only a window, and keep KV for no more."""
+    window: int | None = None
+    linear_layers: int = 0
+    """Layers with a state of fixed size instead of a KV cache (Mamba, linear attention)."""
+    latent: Latent | None = None
+    experts: Experts | None = None
+    quantization_bits: int | None = None
+
+    @property
+    def full_layers(self) -> int:
+        return self.layers - self.sliding_layers - self.linear_layers
+
+
+_LAYER_NORM = Traits(norms=4, final_norms=2, qkv_bias=True, output_bias=True, gated=False, mlp_bias=True)
+_FAMILIES: Mapping[str, Traits] = {
+    "llama": Traits(),
+    "mistral": Traits(),
+    "ministral3": Traits(),
+    "phi3": Traits(),
+    "granite": Traits(),
+    "mixtral": Traits(),
+    "qwen2": Traits(qkv_bias=True),
+    "qwen2_moe": Traits(qkv_bias=True, shared_gate=True),
+    "qwen3": Traits(qk_norm="head"),
+    "qwen3_moe": Traits(qk_norm="head"),
+    "gemma2": Traits(norms=4),
+    "gemma3_text": Traits(norms=4, qk_norm="head"),
+    "olmo2": Traits(qk_norm="full"),
+    "deepseek_v2": Traits(),
+    "deepseek_v3": Traits(),
+    "gpt_oss": Traits(qkv_bias=True, output_bias=True, sinks=True, router_bias=True),
+    "gpt2": msgspec.structs.replace(_LAYER_NORM, positions=True),
+    "gpt_neox": _LAYER_NORM,
+    "starcoder2": _LAYER_NORM,
+    "stablelm": Traits(norms=4, final_norms=2),
+    "phi": msgspec.structs.replace(_LAYER_NORM, norms=2, head_bias=True),
+    "cohere": Traits(norms=1),
+    "falcon": Traits(norms=2, final_norms=2, gated=False),
+}
+_TIED_BY_DEFAULT = frozenset({"gpt2", "gemma2", "gemma3_text", "falcon", "cohere"})
+_NESTED = ("text_config", "llm_config", "language_config")
+
+
+def known_families() -> frozenset[str]:
+    """Families whose parameters are counted exactly; others are taken to be built like Llama."""
+    return frozenset(_FAMILIES)
+
+
+def parse_config(config: Mapping[str, Any]) -> Architecture:
+    """The shape that a `config.json` describes; of a multimodal model, its language part.
+
+    Raises ConfigIncomplete.
+    """
+    flat = _flatten(config)
+    family = str(flat.get("model_type", ""))
+    hidden = _number(flat, "hidden_size", "n_embd", "d_model")
+    layers = _number(flat, "num_hidden_layers", "n_layer", "num_layers")
+    heads = _number(flat, "num_attention_heads", "n_head", "num_heads")
+    traits = _traits(flat, family)
+    sliding, linear = _layer_kinds(flat, layers)
+    return Architecture(
+        family=family,
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        kv_heads=_kv_heads(flat, heads),
+        head_dim=int(flat.get("head_dim") or hidden // heads),
+        intermediate=int(flat.get("intermediate_size") or flat.get("n_inner") or 4 * hidden),
+        vocabulary=_number(flat, "vocab_size"),
+        context_length=_optional(flat, "max_position_embeddings", "n_positions", "max_sequence_length"),
+        tied=bool(flat.get("tie_word_embeddings", family in _TIED_BY_DEFAULT)),
+        traits=traits,
+        sliding_layers=sliding,
+        window=_optional(flat, "sliding_window"),
+        linear_layers=linear,
+        latent=_latent(flat),
+        experts=_experts(flat),
+        quantization_bits=_quantization_bits(config),
+    )
+
+
+def _flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+    for name in _NESTED:
+        nested = config.get(name)
+        if isinstance(nested, Mapping):
+            return {**config, **nested}
+    return dict(config)
+
+
+def _number(config: Mapping[str, Any], *names: str) -> int:
+    found = _optional(config, *names)
+    if found is None:
+        raise ConfigIncomplete(f"the model's config.json has none of {', '.join(names)}, so its size cannot be told")
+    return found
+
+
+def _optional(config: Mapping[str, Any], *names: str) -> int | None:
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
+
+
+def _kv_heads(config: Mapping[str, Any], heads: int) -> int:
+    if config.get("model_type") == "falcon" and not config.get("new_decoder_architecture"):
+        return 1 if config.get("multi_query", True) else heads
+    if config.get("multi_query"):
+        return 1
+    return _optional(config, "num_key_value_heads", "num_kv_heads", "n_head_kv") or heads
+
+
+def _traits(config: Mapping[str, Any], family: str) -> Traits:
+    traits = _FAMILIES.get(family, Traits())
+    if family in ("llama", "granite", "qwen3", "qwen3_moe") and config.get("attention_bias"):
+        traits = msgspec.structs.replace(traits, qkv_bias=True, output_bias=True)
+    if family in ("llama", "granite") and config.get("mlp_bias"):
+        traits = msgspec.structs.replace(traits, mlp_bias=True)
+    if family == "falcon" and config.get("new_decoder_architecture"):
+        traits = msgspec.structs.replace(traits, norms=4)
+    return traits
+
+
+def _layer_kinds(config: Mapping[str, Any], layers: int) -> tuple[int, int]:
+    """How many layers see a window only, and how many keep a fixed state."""
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list):
+        sliding = sum(kind in ("sliding_attention", "chunked_attention") for kind in kinds[:layers])
+        linear = sum(kind in ("linear_attention", "mamba") for kind in kinds[:layers])
+        return sliding, linear
+    pattern = config.get("hybrid_override_pattern")  # Nemotron-H: M is Mamba, * attention, - a plain MLP
+    if isinstance(pattern, str):
+        return 0, layers - pattern[:layers].count("*")
+    if _optional(config, "sliding_window") and config.get("use_sliding_window", True):
+        every = _optional(config, "sliding_window_pattern")
+        return (layers - layers // every if every else layers), 0
+    return 0, 0
+
+
+def _latent(config: Mapping[str, Any]) -> Latent | None:
+    rank = _optional(config, "kv_lora_rank")
+    if rank is None:
+        return None
+    return Latent(
+        kv_rank=rank,
+        q_rank=_optional(config, "q_lora_rank"),
+        rope_dim=_number(config, "qk_rope_head_dim"),
+        nope_dim=_number(config, "qk_nope_head_dim"),
+        value_dim=_number(config, "v_head_dim"),
+    )
+
+
+def _experts(config: Mapping[str, Any]) -> Experts | None:
+    count = _optional(config, "num_local_experts", "num_experts", "n_routed_experts")
+    if count is None:
+        return None
+    width = _optional(config, "moe_intermediate_size") or _number(config, "intermediate_size")
+    shared = (
+        _optional(config, "shared_expert_intermediate_size") or (_optional(config, "n_shared_experts") or 0) * width
+    )
+    return Experts(
+        count=count,
+        active=_optional(config, "num_experts_per_tok", "moe_topk") or 1,
+        width=width,
+        shared_width=shared,
+        dense_layers=_optional(config, "first_k_dense_replace") or len(config.get("mlp_only_layers") or []),
+    )
+
+
+def _quantization_bits(config: Mapping[str, Any]) -> int | None:
+    found = config.get("quantization_config")
+    if not isinstance(found, Mapping):
+        return None
+    method = str(found.get("quant_method", ""))
+    by_method = {"fp8": 8, "mxfp4": 4, "awq": 4, "gptq": 4, "nvfp4": 4}
+    bits = found.get("bits") or found.get("w_bit") or by_method.get(method)
+    return int(bits) if bits else None
