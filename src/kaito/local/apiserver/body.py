@@ -1,0 +1,116 @@
+"""From the bytes of a request to a JSON object: JSON, YAML or Kubernetes' protobuf, with limits.
+
+Whatever arrives, the answer to a bad body is a 4xx Status: too large, too deep, not text, not an object.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+import yaml
+from aiohttp import web
+
+from kaito.local.machinery.errors import bad_request, too_large, unsupported_media_type
+from kaito.local.store.records import Object
+
+JSON = "application/json"
+YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+BODY_TYPES = (JSON, YAML, PROTOBUF)
+DEPTH_LIMIT = 200
+"""Levels of nesting. Deeper objects are refused before any recursive code meets them."""
+
+STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+BRACKETS = re.compile(rb"[\[\]{}]")
+
+_decode = msgspec.json.Decoder().decode
+
+
+async def read_body(request: web.BaseRequest, limit: int) -> bytes:
+    """At most `limit` bytes; 413 for more, found out while reading."""
+    if (request.content_length or 0) > limit:
+        raise too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > limit:
+            raise too_large(limit)
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def media_type(request: web.BaseRequest) -> str:
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def decode_object(body: bytes, content_type: str) -> Object:
+    """The object in the body of a create or an update."""
+    if content_type in ("", JSON, "text/json"):
+        value = decode_json(body)
+    elif content_type in (YAML, "text/yaml", "application/x-yaml"):
+        value = decode_yaml(body)
+    elif content_type == PROTOBUF:
+        from kaito.local.machinery.protobuf import decode as decode_protobuf
+
+        value = decode_protobuf(body)
+    else:
+        raise unsupported_media_type(BODY_TYPES)
+    if not isinstance(value, dict):
+        raise bad_request("the body of the request must be an object")
+    return value
+
+
+def decode_json(body: bytes) -> Any:
+    check_depth(body)
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise bad_request(f"the body of the request is not JSON: {error}") from error
+
+
+def decode_yaml(body: bytes) -> Any:
+    """YAML or JSON, as apply sends it. Aliases are refused: a few of them make gigabytes."""
+    if body.lstrip()[:1] in (b"{", b"["):
+        return decode_json(body)
+    try:
+        text = body.decode()
+        for token in yaml.scan(text, Loader=yaml.CSafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                raise bad_request("the body of the request is YAML with aliases, which are not accepted")
+        value = yaml.load(text, Loader=yaml.CSafeLoader)
+        return json.loads(json.dumps(value, default=str, allow_nan=False))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, RecursionError) as error:
+        line = " ".join(str(error).split())
+        raise bad_request(f"the body of the request is not YAML: {line}") from error
+
+
+def check_depth(body: bytes) -> None:
+    """Counts brackets outside of strings, without building anything."""
+    if body.count(b"[") + body.count(b"{") <= DEPTH_LIMIT:
+        return
+    depth = 0
+    for bracket in BRACKETS.findall(STRINGS.sub(b"", body)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > DEPTH_LIMIT:
+            raise bad_request(f"the body of the request nests more than {DEPTH_LIMIT} levels")
+
+
+def duplicate_fields(body: bytes) -> list[str]:
+    """`duplicate field "spec.x"` for every key that an object of the JSON body has twice."""
+    found: list[str] = []
+
+    def collect(pairs: list[tuple[str, Any]]) -> Object:
+        names = [name for name, _ in pairs]
+        if len(set(names)) != len(names):
+            found.extend(f'duplicate field "{name}"' for name in dict.fromkeys(names) if names.count(name) > 1)
+        return dict(pairs)
+
+    try:
+        json.loads(body, object_pairs_hook=collect)
+    except (ValueError, RecursionError):
+        return []
+    return found

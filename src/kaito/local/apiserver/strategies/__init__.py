@@ -1,0 +1,47 @@
+"""What is particular about writing each kind; the verbs know none of it."""
+
+from __future__ import annotations
+
+from kaito.local.apiserver.strategies.base import CustomStrategy, Strategy
+from kaito.local.apiserver.strategies.core import (
+    NamespaceStrategy,
+    NodeStrategy,
+    PersistentVolumeClaimStrategy,
+    PodStrategy,
+    SecretStrategy,
+)
+from kaito.local.apiserver.strategies.crd import CrdStrategy
+from kaito.local.apiserver.strategies.events import EventStrategy
+from kaito.local.apiserver.strategies.service import ServiceStrategy
+from kaito.local.apiserver.strategies.workloads import (
+    DaemonSetStrategy,
+    DeploymentStrategy,
+    JobStrategy,
+    ReplicaSetStrategy,
+    StatefulSetStrategy,
+)
+from kaito.local.machinery.kinds import ResourceInfo
+
+PLAIN = Strategy()
+BY_KIND: dict[tuple[str, str], Strategy] = {
+    ("", "Namespace"): NamespaceStrategy(),
+    ("", "Node"): NodeStrategy(),
+    ("", "Pod"): PodStrategy(),
+    ("", "Service"): ServiceStrategy(),
+    ("", "Secret"): SecretStrategy(),
+    ("", "PersistentVolumeClaim"): PersistentVolumeClaimStrategy(),
+    ("", "Event"): EventStrategy(),
+    ("events.k8s.io", "Event"): EventStrategy(),
+    ("apps", "Deployment"): DeploymentStrategy(),
+    ("apps", "ReplicaSet"): ReplicaSetStrategy(),
+    ("apps", "StatefulSet"): StatefulSetStrategy(),
+    ("apps", "DaemonSet"): DaemonSetStrategy(),
+    ("batch", "Job"): JobStrategy(),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): CrdStrategy(),
+}
+
+
+def strategy_for(info: ResourceInfo) -> Strategy:
+    if info.crd:
+        return CustomStrategy()
+    return BY_KIND.get((info.group, info.kind), PLAIN)

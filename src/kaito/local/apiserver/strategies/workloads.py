@@ -1,0 +1,136 @@
+"""Deployment, ReplicaSet, StatefulSet, DaemonSet and Job: defaults, and what may not change."""
+
+from __future__ import annotations
+
+from kaito.local.apiserver.strategies.base import FieldCauses, Strategy, child, immutable, set_default
+from kaito.local.apiserver.strategies.pods import default_pod_spec
+from kaito.local.machinery.errors import FieldCause
+from kaito.local.store.records import Object
+
+UID_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
+NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")
+
+
+class WorkloadStrategy(Strategy):
+    """A pod template under a selector that must match it and never changes."""
+
+    def default(self, obj: Object) -> None:
+        spec = child(obj, "spec")
+        template = child(spec, "template")
+        set_default(template, "metadata", {})
+        default_pod_spec(child(template, "spec"))
+
+    def validate(self, obj: Object, old: Object | None) -> FieldCauses:
+        spec = obj.get("spec") or {}
+        causes = _selector_causes(spec)
+        if not ((spec.get("template") or {}).get("spec") or {}).get("containers"):
+            causes.append(FieldCause("spec.template.spec.containers", "Required value", "FieldValueRequired"))
+        if old is not None:
+            causes += immutable("spec.selector", spec.get("selector"), (old.get("spec") or {}).get("selector"))
+        return causes
+
+
+class DeploymentStrategy(WorkloadStrategy):
+    def default(self, obj: Object) -> None:
+        super().default(obj)
+        spec = obj["spec"]
+        set_default(spec, "replicas", 1)
+        set_default(spec, "revisionHistoryLimit", 10)
+        set_default(spec, "progressDeadlineSeconds", 600)
+        strategy = child(spec, "strategy")
+        set_default(strategy, "type", "RollingUpdate")
+        if strategy["type"] == "RollingUpdate":
+            rolling = child(strategy, "rollingUpdate")
+            set_default(rolling, "maxUnavailable", "25%")
+            set_default(rolling, "maxSurge", "25%")
+
+    def validate(self, obj: Object, old: Object | None) -> FieldCauses:
+        causes = super().validate(obj, old)
+        strategy = obj["spec"].get("strategy") or {}
+        if strategy.get("type") == "Recreate" and strategy.get("rollingUpdate") is not None:
+            message = "Forbidden: may not be specified when strategy `type` is 'Recreate'"
+            causes.append(FieldCause("spec.strategy.rollingUpdate", message, "FieldValueForbidden"))
+        return causes
+
+
+class ReplicaSetStrategy(WorkloadStrategy):
+    def default(self, obj: Object) -> None:
+        super().default(obj)
+        set_default(obj["spec"], "replicas", 1)
+
+
+class StatefulSetStrategy(WorkloadStrategy):
+    def default(self, obj: Object) -> None:
+        super().default(obj)
+        spec = obj["spec"]
+        set_default(spec, "replicas", 1)
+        set_default(spec, "podManagementPolicy", "OrderedReady")
+        set_default(spec, "revisionHistoryLimit", 10)
+        strategy = child(spec, "updateStrategy")
+        set_default(strategy, "type", "RollingUpdate")
+        if strategy["type"] == "RollingUpdate":
+            set_default(child(strategy, "rollingUpdate"), "partition", 0)
+        retention = child(spec, "persistentVolumeClaimRetentionPolicy")
+        set_default(retention, "whenDeleted", "Retain")
+        set_default(retention, "whenScaled", "Retain")
+
+
+class DaemonSetStrategy(WorkloadStrategy):
+    def default(self, obj: Object) -> None:
+        super().default(obj)
+        set_default(obj["spec"], "revisionHistoryLimit", 10)
+
+
+class JobStrategy(WorkloadStrategy):
+    """Its selector is its own uid, unless `manualSelector` says otherwise."""
+
+    def default(self, obj: Object) -> None:
+        super().default(obj)
+        spec = obj["spec"]
+        if spec.get("completions") is None and spec.get("parallelism") is None:
+            spec["completions"] = 1
+        set_default(spec, "parallelism", 1)
+        set_default(spec, "backoffLimit", 6)
+        set_default(spec, "completionMode", "NonIndexed")
+        set_default(spec, "suspend", False)
+        set_default(spec, "podReplacementPolicy", "TerminatingOrFailed")
+
+    def prepare_create(self, obj: Object) -> None:
+        spec, metadata = obj["spec"], obj["metadata"]
+        if spec.get("manualSelector"):
+            return
+        labels = child(child(spec["template"], "metadata"), "labels")
+        labels.update(dict.fromkeys(UID_LABELS, metadata["uid"]))
+        labels.update(dict.fromkeys(NAME_LABELS, metadata["name"]))
+        spec["selector"] = {"matchLabels": {UID_LABELS[0]: metadata["uid"]}}
+
+    def validate(self, obj: Object, old: Object | None) -> FieldCauses:
+        causes = super().validate(obj, old)
+        spec = obj["spec"]
+        policy = spec["template"]["spec"].get("restartPolicy")
+        if policy not in ("Never", "OnFailure"):
+            message = f'Required value: valid values: "OnFailure", "Never" (it is "{policy}")'
+            causes.append(FieldCause("spec.template.spec.restartPolicy", message, "FieldValueRequired"))
+        if old is not None:
+            before = old["spec"]
+            # A suspended job's template may be mended; a running one's may not.
+            if not before.get("suspend"):
+                causes += immutable("spec.template", spec.get("template"), before.get("template"))
+            for field in ("completions", "completionMode"):
+                causes += immutable(f"spec.{field}", spec.get(field), before.get(field))
+        return causes
+
+
+def _selector_causes(spec: Object) -> FieldCauses:
+    selector = spec.get("selector")
+    if not selector:
+        return [FieldCause("spec.selector", "Required value", "FieldValueRequired")]
+    wanted = selector.get("matchLabels") or {}
+    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
+    if not wanted and not selector.get("matchExpressions"):
+        message = "Invalid value: empty selector is invalid"
+        return [FieldCause("spec.selector", message)]
+    if any(labels.get(name) != value for name, value in wanted.items()):
+        message = "Invalid value: `selector` does not match template `labels`"
+        return [FieldCause("spec.template.metadata.labels", message)]
+    return []

@@ -1,0 +1,1 @@
+"""What flows through the API server to and from a pod: logs, commands, ports, HTTP."""

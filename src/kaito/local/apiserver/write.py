@@ -1,0 +1,275 @@
+"""Create and update: the one path on which every write of every kind goes.
+
+address -> pruning -> defaults -> mutating admission -> validation -> validating admission -> ownership -> store.
+A patch is an update whose new object is computed from the stored one; when admission waits and the object changes
+meanwhile, it is computed again from what is there then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from kaito.local.apiserver import metadata as meta
+from kaito.local.apiserver.call import Call
+from kaito.local.machinery import errors
+from kaito.local.machinery.apply import track
+from kaito.local.store.errors import Stale
+from kaito.local.store.records import Object, Record, encode_object
+from kaito.local.store.store import Store
+
+ATTEMPTS = 10
+Change = Callable[[Object], Object]
+"""From the stored object, in the version of the request, to the wanted one. It may change its argument."""
+
+
+class Admission(Protocol):
+    """What stands between a valid request and the store."""
+
+    async def mutate(self, call: Call, operation: str, obj: Object | None, old: Object | None) -> Object | None:
+        """The changed object; None when nobody changed it."""
+
+    async def validate(self, call: Call, operation: str, obj: Object | None, old: Object | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Written:
+    record: Record
+    created: bool = False
+
+
+class Writer:
+    def __init__(self, store: Store, admission: Admission, random_hex: Callable[[int], str]) -> None:
+        self._store = store
+        self._admission = admission
+        self._random_hex = random_hex
+
+    async def create(self, call: Call, obj: Object, *, applied: bool = False) -> Written:
+        """`applied`: the body is an apply's, whose managedFields are already computed."""
+        meta.check_type(call, obj)
+        meta.check_address(call, obj)
+        meta.prepare_create(call, obj, self._random_hex)
+        info, strategy = call.resource.info, call.resource.strategy
+        if not strategy.status_on_create and "status" in info.subresources:
+            obj.pop("status", None)
+        self._normalise(call, obj)
+        strategy.prepare_create(obj)
+        name = obj["metadata"].get("name") or ""
+        mutated = await self._admission.mutate(call, "CREATE", obj, None)
+        if mutated is not None:
+            obj = mutated
+            self._normalise(call, obj)
+        self._validate(call, obj, None)
+        await self._admission.validate(call, "CREATE", obj, None)
+        managed = obj["metadata"].pop("managedFields", None)
+        if applied and managed:
+            obj["metadata"]["managedFields"] = managed
+        elif not applied:
+            obj = self._tracked(call, None, obj)
+        key = call.key_of(name)
+        if self._store.latest(key) is not None:
+            raise errors.already_exists(info.group, info.plural, name)
+        if call.options.dry_run:
+            return Written(self._unsaved(call, obj, name), created=True)
+        return Written(await self._store.put(key, stored(call, obj), 0), created=True)
+
+    async def update(self, call: Call, change: Change, *, applied: bool = False) -> Written:
+        info = call.resource.info
+        for _ in range(ATTEMPTS):
+            record = self._store.latest(call.key)
+            if record is None:
+                raise errors.not_found(info.group, info.plural, call.name)
+            try:
+                return await self._update_once(call, record, change, applied=applied)
+            except Stale:
+                continue  # another write came between; compute again from what is there now
+        raise errors.conflict(info.group, info.plural, call.name)
+
+    def exists(self, call: Call) -> bool:
+        return self._store.latest(call.key) is not None
+
+    def check_applied(self, call: Call, applied: Object) -> None:
+        """An apply's body names what the URL names, and what it does not know is told before anything merges."""
+        meta.check_type(call, applied)
+        meta.check_address(call, applied)
+        self._prune(call, applied)
+
+    def check_review(self, call: Call, obj: Object) -> None:
+        """A review is checked like any object, and then answered instead of stored."""
+        meta.check_type(call, obj)
+        self._prune(call, obj)
+        causes = call.resource.info.schema.validate(obj)
+        if causes:
+            raise errors.invalid(call.resource.info.group, call.resource.info.kind, "", causes)
+
+    async def _update_once(self, call: Call, record: Record, change: Change, *, applied: bool) -> Written:
+        old = served(call, record)
+        obj = self._merged(call, change(served(call, record)), old)
+        mutated = await self._admission.mutate(call, "UPDATE", obj, old)
+        if mutated is not None:
+            obj = mutated
+            self._normalise(call, obj)
+            meta.prepare_update(call, obj, old)
+        self._set_generation(call, obj, old)
+        self._validate(call, obj, old)
+        await self._admission.validate(call, "UPDATE", obj, old)
+        if not applied:
+            obj = self._tracked(call, old, obj)
+        meta.drop_empty(obj["metadata"])
+        if _is_same(obj, old):
+            return Written(await self._settled(record))
+        if call.options.dry_run:
+            return Written(self._unsaved(call, obj, call.name))
+        if is_finished(obj):
+            return Written(await self._store.delete(call.key, record.revision, stored(call, obj)))
+        return Written(await self._store.put(call.key, stored(call, obj), record.revision))
+
+    async def _settled(self, record: Record) -> Record:
+        """A write that changes nothing still answers only once what it read is on disk."""
+        await self._store.settled(record.key)
+        return record
+
+    def _merged(self, call: Call, obj: Object, old: Object) -> Object:
+        """The object that this subresource may write, the rest from the stored one."""
+        info, strategy = call.resource.info, call.resource.strategy
+        meta.check_type(call, obj)
+        meta.check_address(call, obj)
+        self._check_version(call, obj, old)
+        meta.prepare_update(call, obj, old)
+        if call.subresource == "status":
+            status, own = obj.get("status"), obj["metadata"]
+            obj = {**old, "metadata": {**old["metadata"]}}
+            for name in ("managedFields", *(("labels", "annotations") if info.group == "" else ())):
+                if name in own:
+                    obj["metadata"][name] = own[name]
+            _assign(obj, "status", status)
+        elif "status" in info.subresources:
+            _assign(obj, "status", old.get("status"))
+        self._normalise(call, obj)
+        if not call.subresource:
+            strategy.prepare_update(obj, old)
+        return obj
+
+    def _check_version(self, call: Call, obj: Object, old: Object) -> None:
+        info = call.resource.info
+        sent = obj["metadata"].get("resourceVersion")
+        if not sent and call.resource.strategy.requires_version_on_update:
+            message = "Invalid value: 0x0: must be specified for an update"
+            cause = errors.FieldCause("metadata.resourceVersion", message)
+            raise errors.invalid(info.group, info.kind, call.name, [cause])
+        if sent and sent != old["metadata"]["resourceVersion"]:
+            raise errors.conflict(info.group, info.plural, call.name)
+
+    def _normalise(self, call: Call, obj: Object) -> None:
+        """Unknown fields go, defaults come."""
+        self._prune(call, obj)
+        schema = call.resource.info.schema
+        schema.default(obj)
+        # A strategy reads what the schema promises, so the types are checked first.
+        causes = schema.validate(obj)
+        if causes:
+            info = call.resource.info
+            raise errors.invalid(info.group, info.kind, obj["metadata"].get("name") or "", causes)
+        call.resource.strategy.default(obj)
+
+    def _prune(self, call: Call, obj: Object) -> None:
+        dropped = call.resource.info.schema.prune(obj)
+        if dropped:
+            self.report_fields(call, [f'unknown field "{path}"' for path in dropped])
+
+    def report_fields(self, call: Call, found: list[str]) -> None:
+        """Tells of unknown or duplicate fields as the request asked: an error, warnings, or nothing."""
+        if not found or call.options.field_validation == "Ignore":
+            return
+        if call.options.field_validation == "Strict":
+            raise errors.bad_request(strict_message(call, found))
+        call.warnings.extend(text for text in found if text not in call.warnings)
+
+    def _validate(self, call: Call, obj: Object, old: Object | None) -> None:
+        info = call.resource.info
+        causes = meta.validate(call, obj) if old is None or not call.subresource else []
+        causes += info.schema.rules(obj, old)
+        if call.subresource != "status":
+            causes += call.resource.strategy.validate(obj, old)
+        if causes:
+            raise errors.invalid(info.group, info.kind, obj["metadata"].get("name") or "", causes)
+
+    def _set_generation(self, call: Call, obj: Object, old: Object) -> None:
+        before = old["metadata"].get("generation")
+        if before is None or call.subresource == "status":
+            return
+        hidden = ("metadata", "status") if "status" in call.resource.info.subresources else ("metadata",)
+        changed = {k: v for k, v in obj.items() if k not in hidden} != {k: v for k, v in old.items() if k not in hidden}
+        obj["metadata"]["generation"] = before + 1 if changed else before
+
+    def _tracked(self, call: Call, before: Object | None, after: Object) -> Object:
+        if before is not None:
+            after["metadata"].setdefault("managedFields", before["metadata"].get("managedFields") or [])
+        return track(
+            before,
+            after,
+            manager=call.options.manager,
+            schema=call.resource.info.schema,
+            api_version=call.resource.info.api_version,
+            subresource=call.subresource if call.subresource != "finalize" else "",
+            now=call.timestamp,
+        )
+
+    def _unsaved(self, call: Call, obj: Object, name: str) -> Record:
+        """What a dry run answers: the object as it would be, at the version that it has."""
+        current = self._store.latest(call.key_of(name))
+        revision = current.revision if current else 0
+        value = stored(call, obj)
+        return Record(call.key_of(name), encode_object(value, revision), revision, revision)
+
+
+def served(call: Call, record: Record) -> Object:
+    """A copy of the stored object in the version of the request."""
+    obj = call.resource.strategy.from_storage(record.copy(), call.resource.info.group)
+    obj["apiVersion"] = call.resource.info.api_version
+    return obj
+
+
+def stored(call: Call, obj: Object) -> Object:
+    kept = call.resource.strategy.to_storage(obj)
+    return {**kept, "apiVersion": call.resource.storage_api_version}
+
+
+def is_finished(obj: Object) -> bool:
+    """Deleted, said goodbye, and nobody holds it any more."""
+    metadata = obj["metadata"]
+    if not metadata.get("deletionTimestamp") or metadata.get("finalizers"):
+        return False
+    if obj["kind"] == "Namespace" and obj["apiVersion"] == "v1" and (obj.get("spec") or {}).get("finalizers"):
+        return False
+    return not metadata.get("deletionGracePeriodSeconds")
+
+
+def strict_message(call: Call, unknown: list[str]) -> str:
+    info = call.resource.info
+    text = f"strict decoding error: {', '.join(unknown)}"
+    if call.resource.crd:
+        return text
+    return f'{info.kind} in version "{info.version}" cannot be handled as a {info.kind}: {text}'
+
+
+def _is_same(obj: Object, old: Object) -> bool:
+    """Equal but for the times of managedFields, which a write that changes nothing must not move."""
+    return _without_times(obj) == _without_times(old)
+
+
+def _without_times(obj: Object) -> Object:
+    metadata = obj["metadata"]
+    fields = metadata.get("managedFields")
+    if not fields:
+        return obj
+    timeless = [{name: value for name, value in entry.items() if name != "time"} for entry in fields]
+    return {**obj, "metadata": {**metadata, "managedFields": timeless}}
+
+
+def _assign(obj: Object, name: str, value: object) -> None:
+    if value is None:
+        obj.pop(name, None)
+    else:
+        obj[name] = value

@@ -1,0 +1,23 @@
+"""Fixtures that every room may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.support.cluster import Cluster
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A fresh embedded control plane: the API server alone, no controllers."""
+    from tests.support.cluster import Cluster
+
+    running = Cluster(tmp_path / "home")
+    running.start()
+    yield running
+    running.stop()
