@@ -1,0 +1,127 @@
+"""TRL's SFTTrainer, set up: arguments out of the config and the device, tokens in, an adapter out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, prepare_model_for_kbit_training
+from transformers.trainer_callback import PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from kaito.runtime.errors import InputError
+from kaito.runtime.tune.device import Device
+from kaito.runtime.tune.tokens import Tokens
+
+# What is not said in the config. Batches are concatenated without padding, so a batch of 4 short rows costs their
+# tokens and no more.
+DEFAULTS: dict[str, Any] = {
+    "num_train_epochs": 3.0,
+    "per_device_train_batch_size": 4,
+    "per_device_eval_batch_size": 4,
+    "learning_rate": 2e-4,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.03,
+    "logging_steps": 1,
+    "logging_nan_inf_filter": False,
+    "seed": 42,
+    "report_to": "none",
+    "save_strategy": "no",
+    "save_total_limit": 2,
+    "dataloader_num_workers": 0,
+}
+MAX_LENGTH = 1024  # tokens of a row, unless the config or the model says less
+
+
+def training_arguments(
+    given: Mapping[str, Any],
+    device: Device,
+    output: Path,
+    *,
+    has_eval: bool,
+    batch: int | None = None,
+    accumulate: int = 1,
+) -> SFTConfig:
+    """SFTConfig for this device. `batch` and `accumulate` are set after running out of memory. Raises InputError."""
+    options = {**DEFAULTS, "gradient_checkpointing": device.is_cuda, **given}
+    options["padding_free"] = options.get("padding_free", not options.get("packing", False))
+    if options["padding_free"] and not options.get("packing"):
+        options["max_length"] = None  # rows are cut before, where the report counts them
+    elif options.get("packing"):
+        options.setdefault("max_length", MAX_LENGTH)
+    if batch is not None:
+        options["per_device_train_batch_size"] = batch
+        options["gradient_accumulation_steps"] = accumulate * int(options.get("gradient_accumulation_steps", 1))
+    options.update(_precision(device))
+    if not has_eval:
+        options["eval_strategy"] = "no"
+        options["do_eval"] = False
+    options.update(
+        output_dir=str(output),
+        disable_tqdm=True,
+        assistant_only_loss=False,  # the labels say it already
+        completion_only_loss=False,
+        dataloader_pin_memory=device.is_cuda,
+        shuffle_dataset=False,
+        dataset_num_proc=None,
+    )
+    try:
+        return SFTConfig(**options)
+    except (TypeError, ValueError, ImportError) as error:
+        words = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            "ConfigInvalid", f"training_config.yaml: TrainingArguments: {words}", "correct the ConfigMap"
+        ) from error
+
+
+def _precision(device: Device) -> dict[str, Any]:
+    return {
+        "use_cpu": not device.is_cuda,
+        "bf16": device.is_cuda and device.dtype is torch.bfloat16,
+        "fp16": device.is_cuda and device.dtype is torch.float16,
+        "tf32": True if device.is_cuda and torch.cuda.get_device_capability() >= (8, 0) else None,
+    }
+
+
+def make_trainer(
+    model: Any,
+    tokenizer: Any,
+    peft_config: LoraConfig,
+    arguments: SFTConfig,
+    train: Sequence[Tokens],
+    held: Sequence[Tokens],
+    callbacks: Sequence[Any] = (),
+) -> SFTTrainer:
+    """The trainer with its adapter in float32: half-precision adapters lose small updates."""
+    if getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False):
+        model = _prepare_quantized(model, arguments)
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        processing_class=tokenizer,
+        peft_config=peft_config,
+        train_dataset=_dataset(train),
+        eval_dataset=_dataset(held) if held else None,
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(PrinterCallback)  # prints dicts beside our own log
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return trainer
+
+
+def _prepare_quantized(model: Any, arguments: SFTConfig) -> Any:
+    accepted = inspect.signature(prepare_model_for_kbit_training).parameters
+    options = {"use_gradient_checkpointing": arguments.gradient_checkpointing}
+    if arguments.gradient_checkpointing and "gradient_checkpointing_kwargs" in accepted:
+        options["gradient_checkpointing_kwargs"] = arguments.gradient_checkpointing_kwargs
+    return prepare_model_for_kbit_training(model, **options)
+
+
+def _dataset(rows: Sequence[Tokens]) -> Dataset:
+    return Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
