@@ -66,7 +66,9 @@ class Api:
         except WriteFailed as error:
             return respond_error(errors.internal(str(error)), warnings)
         except (ConnectionError, ssl.SSLError):
-            raise  # the client is gone; aiohttp ends the connection
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=499)  # the client is gone; nobody reads this
         except Exception as error:
             log.exception("a request failed: %s %s", request.method, request.path)
             return respond_error(errors.internal(type(error).__name__), warnings)

@@ -14,8 +14,8 @@ from kaito.local.apiserver.discovery import Discovery
 from kaito.local.apiserver.resources import Resources
 from kaito.local.machinery.errors import method_not_allowed, path_not_found
 
-OPENAPI_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-OPENAPI_V2_JSON = "application/com.github.proto-openapi.spec.v2.v1.0+json"
+# Clients ask for `...spec.v2@v1.0+protobuf`, which Go's own parser of media types refuses in an answer.
+OPENAPI_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 VERSION = {
     "major": "1",
     "minor": "33",

@@ -118,7 +118,13 @@ class ApiServer:
             authenticator=authenticator,
             authorizer=authorizer,
         )
-        server = web.Server(api.serve, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS, tcp_keepalive=True)
+        server = web.Server(
+            api.serve,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            tcp_keepalive=True,
+            handler_cancellation=True,
+        )
         self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await self._runner.setup()
         site = web.TCPSite(self._runner, config.host, config.port, ssl_context=pki.tls_context())
