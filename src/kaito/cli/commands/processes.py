@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,8 +23,13 @@ def register(app: typer.Typer) -> None:
 
 
 def operator(
-    nodes: Annotated[str, typer.Option(help="gpu-provisioner, karpenter or byo.")] = "gpu-provisioner",
-    node_api: Annotated[str, typer.Option(help="auto, nodeclaim-v1, nodeclaim-v1beta1 or machine.")] = "auto",
+    nodes: Annotated[
+        Literal["gpu-provisioner", "karpenter", "byo"], typer.Option(help="How nodes come.")
+    ] = "gpu-provisioner",
+    node_api: Annotated[
+        Literal["auto", "nodeclaim-v1", "nodeclaim-v1beta1", "machine"],
+        typer.Option(help="What claims are written as; auto takes the newest that the cluster serves."),
+    ] = "auto",
     namespace: Annotated[str, typer.Option(help="Watch one namespace only.", show_default=False)] = "",
     runtime_image: Annotated[
         str, typer.Option(help="The image of the pods; default the one of this version.", show_default=False)
@@ -45,24 +50,27 @@ def operator(
     from kaito.workspace.operator import DEFAULT_RUNTIME_IMAGE, OperatorConfig, run_operator
 
     set_up_logs(log_level, as_json=log_json)
-    config = OperatorConfig(
-        kubeconfig=find_kubeconfig(kubeconfig),
-        context=context,
-        nodes=nodes,
-        node_api=node_api,
-        namespace=namespace,
-        runtime_image=runtime_image or DEFAULT_RUNTIME_IMAGE,
-        allow_data_from=tuple(allow_data_from or ()),
-        progress_interval=progress_interval,
-        leader_election=leader_election,
-        metrics_port=metrics_port,
-        health_port=health_port,
+    run_until_signalled(
+        lambda: run_operator(
+            OperatorConfig(
+                kubeconfig=find_kubeconfig(kubeconfig),
+                context=context,
+                nodes=nodes,
+                node_api=node_api,
+                namespace=namespace,
+                runtime_image=runtime_image or DEFAULT_RUNTIME_IMAGE,
+                allow_data_from=tuple(allow_data_from or ()),
+                progress_interval=progress_interval,
+                leader_election=leader_election,
+                metrics_port=metrics_port,
+                health_port=health_port,
+            )
+        )
     )
-    run_until_signalled(run_operator(config))
 
 
 def provisioner(
-    provider: Annotated[str, typer.Option(help="azure, local or simulated.")],
+    provider: Annotated[Literal["azure", "local", "simulated"], typer.Option(help="Who brings the nodes.")],
     faults: Annotated[
         Path | None, typer.Option(help="A scenario file for the simulated provider.", show_default=False)
     ] = None,
@@ -78,23 +86,26 @@ def provisioner(
     from kaito.nodes.provisioner import ProvisionerConfig, run_provisioner
 
     set_up_logs(log_level, as_json=log_json)
-    config = ProvisionerConfig(
-        kubeconfig=find_kubeconfig(kubeconfig),
-        context=context,
-        provider=provider,
-        faults=faults,
-        leader_election=leader_election,
-        metrics_port=metrics_port,
-        health_port=health_port,
+    run_until_signalled(
+        lambda: run_provisioner(
+            ProvisionerConfig(
+                kubeconfig=find_kubeconfig(kubeconfig),
+                context=context,
+                provider=provider,
+                faults=faults,
+                leader_election=leader_election,
+                metrics_port=metrics_port,
+                health_port=health_port,
+            )
+        )
     )
-    run_until_signalled(run_provisioner(config))
 
 
-def run_until_signalled(work: Awaitable[None]) -> None:
+def run_until_signalled(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run until the work ends or SIGTERM or SIGINT asks to stop; then cancel it and let it clean up."""
 
     async def run() -> None:
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(work())
         loop = asyncio.get_running_loop()
         for signal_ in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_, task.cancel)
