@@ -33,14 +33,14 @@ class _Version(msgspec.Struct, frozen=True):
     resources: list[_Resource] = []
 
 
-class _Group(msgspec.Struct, frozen=True):
+class DiscoveredGroup(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] = {}
     versions: list[_Version] = []
 
 
-class _GroupList(msgspec.Struct, frozen=True):
+class GroupList(msgspec.Struct, frozen=True):
     kind: str = ""
-    items: list[_Group] = []
+    items: list[DiscoveredGroup] = []
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ async def discover(client: Client) -> Served:
     return served(groups)
 
 
-def _decode(path: str, raw: bytes) -> _GroupList:
+def _decode(path: str, raw: bytes) -> GroupList:
     try:
-        answer = msgspec.json.decode(raw, type=_GroupList)
+        answer = msgspec.json.decode(raw, type=GroupList)
     except msgspec.DecodeError as error:
         raise ApiError(502, "Undecodable", f"/{path} is no discovery document: {error}") from error
     if answer.kind != "APIGroupDiscoveryList":
@@ -75,7 +75,7 @@ def _decode(path: str, raw: bytes) -> _GroupList:
     return answer
 
 
-def served(groups: list[_Group]) -> Served:
+def served(groups: list[DiscoveredGroup]) -> Served:
     """What of the discovered kinds lives in the store. Events are left out: they own nothing and come in floods."""
     resources: dict[tuple[str, str], Resource[Object]] = {}
     kinds: dict[tuple[str, str], tuple[str, str]] = {}
