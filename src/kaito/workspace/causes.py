@@ -9,6 +9,27 @@ from kaito.api.faults import Fault
 MESSAGE_LIMIT = 1024
 
 
+ROUTINE = frozenset(
+    {
+        "AwaitingNodes",
+        "AwaitingTuning",
+        "ModelLoading",
+        "NodeClaimNotReady",
+        "NodeNotReady",
+        "NodePluginsNotReady",
+        "PodStarting",
+        "PreparingData",
+        "Publishing",
+        "Replacing",
+        "ServerStopping",
+        "Training",
+        "Unschedulable",
+        "WorkspaceTuningJobStatusPending",
+    }
+)
+"""Reasons of work that goes its way, or may do so in a moment: no alarm, and no hurry to write them down."""
+
+
 @dataclass(frozen=True)
 class Cause:
     """`reason` is CamelCase, `message` and `hint` are sentences, `who` is the one that has to act next.

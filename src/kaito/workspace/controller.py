@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -18,11 +19,14 @@ from kaito.kube.store import key_of
 from kaito.workspace.act import Actor
 from kaito.workspace.actions import Plan, Status
 from kaito.workspace.caches import Caches, labelled_key, owner_key
+from kaito.workspace.causes import ROUTINE
 from kaito.workspace.observe import Observed, observe
 from kaito.workspace.plan import plan
 from kaito.workspace.settings import Settings
-from kaito.workspace.status import build_status, cause_of_refusal, transitions, with_refusal
+from kaito.workspace.status import build_status, cause_of_refusal, is_routine_change, transitions, with_refusal
 
+STATUS_PAUSE = 1.0
+"""Seconds between two status writes of one Workspace that only say how routine work goes on."""
 EVENT_TYPES = {"WorkspaceReady", "TuningSucceeded", "InferenceReady", "ResourceReady"}
 
 
@@ -43,6 +47,7 @@ class WorkspaceController:
         self._settings = settings
         self._now = now
         self._actor = Actor(client, caches)
+        self._shown_at: dict[str, float] = {}
         self._recorder = EventRecorder(client, "kaito-workspace", now)
         self.controller = Controller("workspace", self.reconcile, workers=workers)
         self._wire()
@@ -59,16 +64,16 @@ class WorkspaceController:
             return 0.5  # the watch will wake us before; this is for a watch that is lost
         observed = observe(self._caches, key, self._now(), self._settings)
         if observed is None:
+            self._shown_at.pop(key, None)
             return None
         decided = plan(observed)
         if decided.finalizer is True:
             await self._set_finalizer(observed, present=True)
         await self._carry_out(observed, decided)
-        if decided.status is not None:
-            await self._write_status(observed, decided.status)
+        wait = await self._show(observed, decided.status) if decided.status is not None else None
         if decided.finalizer is False:
             await self._set_finalizer(observed, present=False)
-        return decided.requeue_after
+        return min((w for w in (wait, decided.requeue_after) if w is not None), default=None)
 
     async def _carry_out(self, observed: Observed, decided: Plan) -> None:
         for action in decided.actions:
@@ -83,6 +88,15 @@ class WorkspaceController:
                     await self._write_status(observed, refused)
                 raise
 
+    async def _show(self, observed: Observed, wanted: Status) -> float | None:
+        """Write the status, or say in how many seconds to do so: routine steps that follow at once become one write."""
+        now = asyncio.get_running_loop().time()
+        due = self._shown_at.get(observed.key, -STATUS_PAUSE) + STATUS_PAUSE
+        if now < due and is_routine_change(observed.workspace.status, wanted):
+            return due - now
+        await self._write_status(observed, wanted)
+        return None
+
     async def _write_status(self, observed: Observed, wanted: Status) -> None:
         workspace = observed.workspace
         status = build_status(workspace, wanted, observed.now)
@@ -91,6 +105,7 @@ class WorkspaceController:
         metadata = workspace.metadata
         body = {"metadata": {"name": metadata.name}, "status": msgspec.to_builtins(status)}
         written, _ = await self._client.apply(WORKSPACES, body, metadata.namespace, subresource="status")
+        self._shown_at[observed.key] = asyncio.get_running_loop().time()
         self._remember(observed.key, written)
         await self._tell(workspace, wanted)
 
@@ -101,7 +116,7 @@ class WorkspaceController:
         for condition in transitions(workspace.status.conditions, wanted.conditions):
             if condition.type in EVENT_TYPES and condition.reason not in told:
                 told.add(condition.reason)
-                type_ = "Normal" if condition.status == "True" or not _is_trouble(condition.reason) else "Warning"
+                type_ = "Normal" if condition.status == "True" or condition.reason in ROUTINE else "Warning"
                 await self._recorder.record(about, type_, condition.reason, condition.message)
 
     async def _set_finalizer(self, observed: Observed, *, present: bool) -> None:
@@ -150,26 +165,3 @@ class WorkspaceController:
         """The Workspace that a node was made for, or those whose selector it matches."""
         owner = list(owner_key(node))
         return owner or self._caches.selecting(node)
-
-
-def _is_trouble(reason: str) -> bool:
-    """Reasons of work that goes its way are told as Normal."""
-    return reason not in {
-        "AwaitingNodes",
-        "AwaitingTuning",
-        "NodeClaimNotReady",
-        "NodeNotReady",
-        "NodePluginsNotReady",
-        "PodStarting",
-        "PreparingData",
-        "ModelLoading",
-        "Training",
-        "Publishing",
-        "AdapterLoading",
-        "ContainerStarting",
-        "Replacing",
-        "ServerStopping",
-        "Unschedulable",
-        "WorkspaceInferenceStatusPending",
-        "WorkspaceTuningJobStatusPending",
-    }

@@ -13,7 +13,7 @@ from kaito.api.meta import Condition
 from kaito.api.workspace import Workspace, WorkspaceStatus
 from kaito.kube.errors import ApiError, Forbidden, Invalid
 from kaito.workspace.actions import Status
-from kaito.workspace.causes import Cause
+from kaito.workspace.causes import ROUTINE, Cause
 
 ROOTS = ("WorkspaceReady", "WorkspaceSucceeded")
 
@@ -66,3 +66,16 @@ def transitions(before: Iterable[Condition], after: Iterable[Condition]) -> list
         if was is None or was.status != condition.status or was.reason != condition.reason:
             changed.append(condition)
     return changed
+
+
+def is_routine_change(before: WorkspaceStatus, after: Status) -> bool:
+    """Whether the new status says nothing but that work goes on: the same verdicts, for other routine reasons."""
+    if before.tuning != after.tuning or len(before.conditions) != len(after.conditions):
+        return False
+    return all(_is_routine(find(before.conditions, condition.type), condition) for condition in after.conditions)
+
+
+def _is_routine(before: Condition | None, after: Condition) -> bool:
+    if before is None or before.status != after.status:
+        return False
+    return before.reason == after.reason or {before.reason, after.reason} <= ROUTINE

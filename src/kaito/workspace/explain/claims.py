@@ -53,7 +53,7 @@ def cause_of_claim(claim: NodeClaim, now: datetime) -> tuple[Cause | None, float
         if condition is not None and condition.status == "True":
             continue
         return _cause_of_step(name, step, condition), wait
-    return Cause("NodeClaimNotReady", f"The claim {name} is not ready yet", "", "the node provisioner"), wait
+    return Cause("NodeClaimNotReady", f"The node of the claim {name} is being made", "", "the node provisioner"), wait
 
 
 def _is_untouched(claim: NodeClaim, now: datetime) -> tuple[bool, float | None]:
@@ -67,6 +67,6 @@ def _is_untouched(claim: NodeClaim, now: datetime) -> tuple[bool, float | None]:
 def _cause_of_step(name: str, step: str, condition: Condition | None) -> Cause:
     doing = {"Launched": "launched", "Registered": "registered", "Initialized": "initialized"}[step]
     if condition is None or condition.reason in IN_PROGRESS or not condition.message:
-        return Cause("NodeClaimNotReady", f"The claim {name} is not {doing} yet", "", "the node provisioner")
+        return Cause("NodeClaimNotReady", f"The node of the claim {name} is being made", "", "the node provisioner")
     hint = HINTS.get(condition.reason, DEFAULT_HINT)
     return Cause(condition.reason, f"The claim {name} is not {doing}: {condition.message}", hint, "the cloud")

@@ -120,27 +120,25 @@ def _cause_of_exit(name: str, ended: ContainerStateTerminated, restarts: int) ->
 
 
 def _at_work(pod: Pod, progress: Progress | None) -> Cause:
-    running = next((c.name for c in containers(pod) if c.state.running), "")
+    """Nothing is wrong: what the pod does. Kept to few words that change seldom, since each change is a write."""
     if progress is not None and progress.state == "Waiting":
         reason = progress.reason or "Waiting"
         return Cause(reason, f"{progress.step}: {progress.message}", progress.hint, "you")
-    if not running:
-        return Cause("PodStarting", "The pod is being started", "", "the node")
-    reason = {
-        "data": "PreparingData",
-        "model": "ModelLoading",
-        "tune": "Training",
-        "publish": "Publishing",
-        "serve": "ModelLoading",
-    }.get(running, "AdapterLoading" if running.startswith("adapter-") else "ContainerStarting")
-    return Cause(reason, f"{running}: {progress.message}" if progress and progress.message else _DOING[reason])
+    running = next((c.name for c in containers(pod) if c.state.running), "")
+    if any(c.name == "serve" for c in pod.status.containerStatuses) and (running or _has_begun(pod)):
+        running = "serve"
+    reason, message = _DOING.get(running, ("PodStarting", "The pod is being started"))
+    return Cause(reason, message, "", "the runtime")
+
+
+def _has_begun(pod: Pod) -> bool:
+    return any(container.state.terminated for container in containers(pod))
 
 
 _DOING = {
-    "PreparingData": "The data is being fetched and checked",
-    "ModelLoading": "The model is being loaded",
-    "Training": "The model is being trained",
-    "Publishing": "The adapter is being pushed",
-    "AdapterLoading": "The adapter is being pulled",
-    "ContainerStarting": "The container is starting",
+    "data": ("PreparingData", "The data is being fetched and checked"),
+    "model": ("ModelLoading", "The weights are being fetched"),
+    "tune": ("Training", "The model is being trained"),
+    "publish": ("Publishing", "The adapter is being published"),
+    "serve": ("ModelLoading", "The model is being loaded"),
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kaito.api.config_validation import check_inference_config, check_training_config
 from kaito.api.faults import Fault
 from kaito.api.validation import validate
 from kaito.api.workspace import Workspace
-from kaito.catalog.models import find_model, tuning_config
+from kaito.catalog.models import Model, find_model, tuning_config
 from kaito.workspace.causes import Cause, from_faults
 from kaito.workspace.names import config_key
 from kaito.workspace.observe import Observed
@@ -62,17 +63,26 @@ def _config(observed: Observed) -> tuple[str, Cause | None]:
 def _check(workspace: Workspace, text: str) -> list[Fault]:
     preset = named_preset(workspace)
     model = find_model(preset.name) if preset else None
-    if workspace.tuning:
-        return check_training_config(text, workspace.tuning.method.lower())
     limit = model.figures.context_length if model and model.figures else None
-    return check_inference_config(text, limit)
+    return _check_text(text, workspace.tuning.method.lower() if workspace.tuning else "", limit)
+
+
+@lru_cache(maxsize=1024)
+def _check_text(text: str, method: str, limit: int | None) -> list[Fault]:
+    """Kept, since a text is read again at every look at its Workspace, and YAML is slow to read."""
+    return check_training_config(text, method) if method else check_inference_config(text, limit)
+
+
+@lru_cache(maxsize=256)
+def _default_tuning_config(model: Model, method: str) -> str:
+    return tuning_config(model, method)
 
 
 def _default_config(workspace: Workspace) -> str:
     preset = named_preset(workspace)
     model = find_model(preset.name) if preset else None
     if workspace.tuning and model:
-        return tuning_config(model, workspace.tuning.method.lower())
+        return _default_tuning_config(model, workspace.tuning.method.lower())
     return EMPTY_INFERENCE_CONFIG
 
 

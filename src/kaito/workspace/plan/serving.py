@@ -139,19 +139,19 @@ def _cause_of_server(observed: Observed, wanted: str) -> Cause | None:
     """Why the server that is wanted does not answer yet; None when all of it does."""
     workload = observed.deployment
     if workload is None or workload.metadata.annotations.get(ANNOTATION_HASH) != wanted:
-        return Cause("WorkspaceInferenceStatusPending", "The server is being made or changed")
+        return Cause("PodStarting", "The pod is being started")
     pods = [pod for pod in observed.pods_of(LABEL_ROLE, ROLE_SERVE) if _is_current(pod, wanted)]
     if _is_rolled_out(workload) and pods and all(_is_ready(pod) for pod in pods):
         return None
-    unready = [pod for pod in pods if not _is_ready(pod)]
-    if unready:
-        pod = unready[-1]
+    if pods:
+        # Where all pods are ready, the workload's own status is about to follow.
+        pod = next((pod for pod in reversed(pods) if not _is_ready(pod)), pods[-1])
         return cause_of_pod(pod, observed.progress.get(pod.metadata.uid))
     message = next((c.message for c in workload.status.conditions if c.type == "ReplicaFailure"), "")
     if message:
         hint = "See the namespace's quota and the admission of pods."
         return Cause("PodsNotCreated", f"The server's pod cannot be made: {message}", hint, "you")
-    return Cause("WorkspaceInferenceStatusPending", "The server's pod is being made")
+    return Cause("PodStarting", "The pod is being started")
 
 
 def _is_current(pod: Pod, wanted: str) -> bool:

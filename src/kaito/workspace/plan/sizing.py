@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import yaml
 
@@ -87,7 +88,11 @@ def _estimate(observed: Observed, model: Model, instance: InstanceType) -> Estim
 def context_length(observed: Observed) -> int:
     """Tokens of one request: the user's `vllm.max-model-len`, else the default."""
     config = observed.user_config
-    text = config.data.get(INFERENCE_CONFIG, "") if config else ""
+    return _longest(config.data.get(INFERENCE_CONFIG, "")) if config else DEFAULT_CONTEXT
+
+
+@lru_cache(maxsize=1024)
+def _longest(text: str) -> int:
     parsed = yaml.safe_load(text) if text else None
     section = parsed.get("vllm") if isinstance(parsed, dict) else None
     wanted = section.get("max-model-len") if isinstance(section, dict) else None
