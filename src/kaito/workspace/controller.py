@@ -42,7 +42,7 @@ class WorkspaceController:
         workers: int = 4,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._client = client
+        self.client = client
         self._caches = caches
         self._settings = settings
         self._now = now
@@ -104,7 +104,7 @@ class WorkspaceController:
             return
         metadata = workspace.metadata
         body = {"metadata": {"name": metadata.name}, "status": msgspec.to_builtins(status)}
-        written, _ = await self._client.apply(WORKSPACES, body, metadata.namespace, subresource="status")
+        written, _ = await self.client.apply(WORKSPACES, body, metadata.namespace, subresource="status")
         self._shown_at[observed.key] = asyncio.get_running_loop().time()
         self._remember(observed.key, written)
         await self._tell(workspace, wanted)
@@ -132,7 +132,7 @@ class WorkspaceController:
             # The status written just before has raised the version; the deletion timestamp keeps others from adding.
             del body["metadata"]["resourceVersion"]
         try:
-            written = await self._client.patch(WORKSPACES, metadata.name, body, metadata.namespace)
+            written = await self.client.patch(WORKSPACES, metadata.name, body, metadata.namespace)
         except NotFound:
             return
         if present:
