@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 
 CHUNK = 64 * 1024
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -27,8 +30,10 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def close(writer: asyncio.StreamWriter, *, abort: bool = False) -> None:
-    """Close a connection; with `abort`, at once and without what is still buffered."""
+    """Close a connection; with `abort` reset it, lest the other end takes a broken answer for a whole one."""
     if abort:
+        with contextlib.suppress(OSError):  # Already cut by the other end.
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         writer.transport.abort()
     else:
         writer.close()

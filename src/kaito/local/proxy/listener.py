@@ -25,25 +25,45 @@ class PortUnavailable(OSError):
 
 
 class Listener:
-    """Listens on `address:port`, or on a stand-in above 20000 when that port may not be bound."""
+    """Holds `address:port`, or a stand-in above 20000 when that port may not be bound.
 
-    def __init__(self, address: str, port: int, targets: Sequence[Target]) -> None:
+    It listens while there is a target; without one the port is only held, so that the kernel refuses connections as a
+    cluster does.
+    """
+
+    def __init__(self, address: str, port: int) -> None:
+        """Raises PortUnavailable."""
         self.address = address
         self.port = port
-        self.real_port = 0
-        self.targets = tuple(targets)
+        self._held: socket.socket | None = bind(address, port)
+        self.real_port = int(self._held.getsockname()[1])
+        self._targets: tuple[Target, ...] = ()
         self._turn = 0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
-    async def open(self) -> None:
-        """Raises PortUnavailable."""
-        listening = bind(self.address, self.port)
-        self.real_port = listening.getsockname()[1]
-        self._server = await asyncio.start_server(self._accept, sock=listening, backlog=BACKLOG)
+    async def lead_to(self, targets: Sequence[Target]) -> None:
+        """Forward new connections to these from now on. Raises PortUnavailable when the port was lost meanwhile."""
+        self._targets = tuple(targets)
+        if targets and self._server is None:
+            held = self._held or bind(self.address, self.real_port)
+            self._held = None
+            try:
+                self._server = await asyncio.start_server(self._accept, sock=held, backlog=BACKLOG)
+            except OSError as error:  # Another program listens there: holding a port does not keep it from doing so.
+                held.close()
+                raise PortUnavailable(f"{self.address}:{self.real_port} was lost: {error}") from error
+            self.real_port = int(self._server.sockets[0].getsockname()[1])
+        elif not targets and self._server is not None:
+            self._server.close()
+            self._server = None
+            self._held = bind(self.address, self.real_port)
+            self.real_port = int(self._held.getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening and cut what runs."""
+        if self._held is not None:
+            self._held.close()
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
@@ -81,7 +101,7 @@ class Listener:
         return None
 
     def _in_turn(self) -> Iterator[Target]:
-        targets = self.targets
+        targets = self._targets
         self._turn += 1
         for offset in range(len(targets)):
             yield targets[(self._turn + offset) % len(targets)]

@@ -102,16 +102,12 @@ class ServiceProxy:
                 del listeners[port]
                 await listener.close()
         for port, plan in wanted.items():
-            if port in listeners:
-                listeners[port].targets = plan.targets
-                continue
-            listener = Listener(plan.address, plan.port, plan.targets)
             try:
-                await listener.open()
+                if port not in listeners:
+                    listeners[port] = Listener(plan.address, plan.port)
+                await listeners[port].lead_to(plan.targets)
             except PortUnavailable as error:
                 failure = error
-                continue
-            listeners[port] = listener
         if not listeners:
             del self._listeners[key]
         return failure
