@@ -1,11 +1,15 @@
 """The coarse estimator: known sizes, and laws that must hold for any."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kaito.catalog.instances import InstanceType, find_instance_type
 from kaito.catalog.models import Figures, Model, find_model
-from kaito.estimate import Estimate, estimate_serving, estimate_tuning, kv_bytes_per_token
+from kaito.estimate import Estimate, estimate_serving, estimate_tuning
+from kaito.estimate.kv import bytes_for_context, bytes_per_token
+from kaito.estimate.serving import tensor_parallel
+from kaito.estimate.tuning import tuning_memory
 
 
 def serving(model: str, instance: str, context: int = 2048) -> Estimate:
@@ -19,11 +23,11 @@ def test_kv_bytes_of_known_models() -> None:
     llama = find_model("llama-3.3-70b-instruct")
     assert llama is not None
     assert llama.figures is not None
-    assert kv_bytes_per_token(llama.figures) == 327680
+    assert bytes_per_token(llama.figures) == 327680
     deepseek = find_model("deepseek-v3-0324")
     assert deepseek is not None
     assert deepseek.figures is not None
-    assert kv_bytes_per_token(deepseek.figures) == (512 + 64) * 61 * 2
+    assert bytes_per_token(deepseek.figures) == (512 + 64) * 61 * 2
 
 
 def test_a_70b_model_needs_several_a100s() -> None:
@@ -64,3 +68,50 @@ def test_more_context_never_needs_less(weights: int, layers: int, context: int, 
     short, long = (estimate_serving(model, type_, context=c) for c in (context, context + more))
     assert long.nodes >= short.nodes
     assert long.kv_cache_bytes > short.kv_cache_bytes
+
+
+def test_a_sliding_window_stops_growing() -> None:
+    gemma = find_model("gemma-3-27b-instruct")
+    assert gemma is not None
+    assert gemma.figures is not None
+    per_layer = 2 * 16 * 128 * 2
+    assert bytes_for_context(gemma.figures, 131072) == (10 * 131072 + 52 * 1024) * per_layer
+
+
+@pytest.mark.parametrize(
+    ("model", "instance", "layout"),
+    [
+        pytest.param("llama-3.3-70b-instruct", "Standard_NC48ads_A100_v4", (2, 2, 2, 1), id="70B on pairs of A100"),
+        pytest.param("llama-3.3-70b-instruct", "Standard_NC96ads_A100_v4", (1, 4, 1, 1), id="70B on four A100"),
+        pytest.param("llama-3.3-70b-instruct", "Standard_ND96amsr_A100_v4", (1, 8, 1, 1), id="70B on eight A100"),
+        pytest.param("gpt-oss-120b", "Standard_NC24ads_A100_v4", (1, 1, 1, 1), id="its weights are counted once"),
+        pytest.param("deepseek-v3-0324", "Standard_ND96isr_H200_v5", (1, 8, 1, 1), id="DeepSeek V3 on eight H200"),
+        pytest.param("phi-3-mini-128k-instruct", "Standard_NC96ads_A100_v4", (1, 1, 1, 4), id="small: copies"),
+    ],
+)
+def test_layouts_that_a_practitioner_would_choose(model: str, instance: str, layout: tuple[int, ...]) -> None:
+    estimate = serving(model, instance)
+    found = (estimate.nodes, estimate.tensor_parallel, estimate.pipeline_parallel, estimate.data_parallel)
+    assert estimate.fits
+    assert found == layout
+
+
+def test_a_context_that_no_number_of_small_gpus_holds() -> None:
+    estimate = serving("phi-3-mini-128k-instruct", "g4ad.xlarge", 131072)
+    assert not estimate.fits or estimate.longest_context >= 131072
+
+
+@given(batch=st.integers(1, 64), length=st.integers(16, 8192), rank=st.integers(1, 256))
+def test_tuning_more_never_needs_less(batch: int, length: int, rank: int) -> None:
+    figures = Figures(weights_bytes=16 * 10**9, hidden_size=4096, layers=32, heads=32, kv_heads=8, vocabulary=128256)
+    base = tuning_memory(figures, method="qlora", rank=rank, batch=batch, length=length).total
+    assert tuning_memory(figures, method="qlora", rank=rank, batch=batch + 1, length=length).total > base
+    assert tuning_memory(figures, method="qlora", rank=rank + 1, batch=batch, length=length).total > base
+    assert tuning_memory(figures, method="lora", rank=rank, batch=batch, length=length).total > base
+
+
+@given(gpus=st.sampled_from([1, 2, 4, 8]), heads=st.integers(1, 128))
+def test_parallelism_divides_the_heads(gpus: int, heads: int) -> None:
+    size = tensor_parallel(Figures(heads=heads), gpus)
+    assert heads % size == 0
+    assert gpus % size == 0

@@ -26,6 +26,11 @@ class Figures(msgspec.Struct, frozen=True):
     kv_lora_rank: int | None = None
     qk_rope_head_dim: int | None = None
     quantization_bits: int | None = None
+    vocabulary: int | None = None
+    intermediate: int | None = None
+    sliding_layers: int | None = None
+    """Layers that keep KV for no more than `window` tokens."""
+    window: int | None = None
 
 
 class Model(msgspec.Struct, frozen=True):
