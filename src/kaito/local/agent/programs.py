@@ -1,0 +1,73 @@
+"""Which image is which program of this machine.
+
+There is no container engine here. An image whose entry point this machine has runs as that program; for any other the
+container waits, and its status says what can be done.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from kaito.local.agent.config import RUNTIME_REPOSITORY, AgentConfig
+from kaito.local.agent.errors import ContainerRefused
+
+RUNTIME_COMMAND = "kaito-runtime"
+REASON = "ImageNotRunnable"
+
+
+def repository(image: str) -> str:
+    """The image without its tag and digest, and without Docker Hub's default registry."""
+    name = image.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    name = head + slash + last.partition(":")[0]
+    for prefix in ("docker.io/library/", "docker.io/"):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def resolve_argv(container: dict[str, Any], config: AgentConfig) -> list[str]:
+    """The process that stands for a container. Raises ContainerRefused for an image that this machine cannot run."""
+    command, args = list(container.get("command") or ()), list(container.get("args") or ())
+    image = str(container.get("image") or "")
+    name = repository(image)
+    if name in config.programs:
+        return [*config.programs[name], *command, *args]
+    if is_runtime(image, config):
+        return _runtime_argv(command, args, config)
+    if name in config.host_programs:
+        return _host_argv(config.host_programs[name], command, args, image)
+    known = ", ".join(sorted(("kaito/runtime", *config.host_programs)))
+    raise ContainerRefused(
+        REASON,
+        f"this machine runs no containers of the image {image!r}: this release runs {known} as programs of the "
+        "machine, and uses no container engine; use a cluster for other images",
+    )
+
+
+def is_runtime(image: str, config: AgentConfig) -> bool:
+    name = repository(image)
+    return name == RUNTIME_REPOSITORY or name.endswith("/" + RUNTIME_REPOSITORY) or image == config.runtime_image
+
+
+def _runtime_argv(command: list[str], args: list[str], config: AgentConfig) -> list[str]:
+    words = [*command, *args] if command else [RUNTIME_COMMAND, *args]
+    if words[0] == RUNTIME_COMMAND:
+        return [config.python, "-P", "-m", "kaito.runtime.main", *words[1:]]
+    if words[0] in ("python", "python3"):
+        return [config.python, *words[1:]]
+    return words
+
+
+def _host_argv(program: str, command: list[str], args: list[str], image: str) -> list[str]:
+    path = shutil.which(program)
+    if path is None:
+        raise ContainerRefused(REASON, f"the image {image!r} stands for this machine's {program}: install {program}")
+    words = [*command, *args] if command else [program, *args]
+    if words[0] == program:
+        return [path, *words[1:]]
+    if shutil.which(words[0]) is not None:
+        return words
+    raise ContainerRefused(
+        REASON, f"the image {image!r} stands for this machine's {program}, which has no {words[0]!r}"
+    )
