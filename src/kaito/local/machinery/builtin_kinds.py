@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from kaito.local.machinery.model_names import package_of_module
 from kaito.local.machinery.nodes import REF_PREFIX
 from kaito.local.machinery.resource_info import ALL_VERBS, CREATE_ONLY, ResourceInfo
 from kaito.local.machinery.schema import Schema
@@ -97,17 +98,10 @@ _SUPPORTING: Final = {
 }
 
 
-def _package(module: str) -> str:
-    if module == "apiextensions_v1":
-        return "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1"
-    group, _, version = module.partition("_")
-    return f"io.k8s.api.{group}.{version}"
-
-
 def _read(line: str) -> ResourceInfo:
     group, version, kind, plural, flags, short_names = line.split("|")
     module = _MODULES.get(group, f"{group}_{version}")
-    definition = f"{_package(module)}.{kind}"
+    definition = f"{package_of_module(module)}.{kind}"
     subresources = _EXTRA_SUBRESOURCES.get(plural, set()) if not group else set()
     subresources = subresources | ({"status"} if "s" in flags else set()) | ({"scale"} if "c" in flags else set())
     return ResourceInfo(

@@ -17,32 +17,12 @@ from typing import Any, Final
 
 from kaito.local.machinery import markers
 from kaito.local.machinery.builtin_kinds import MODELS
+from kaito.local.machinery.model_names import module_of_package, package_of_module
 from kaito.local.machinery.nodes import REF_PREFIX
 
 Json = dict[str, Any]
 
 DATA_FILE: Final = Path(__file__).parent / "data" / "builtin_schemas.json"
-PACKAGES: Final = {
-    "core_v1": "io.k8s.api.core.v1",
-    "apps_v1": "io.k8s.api.apps.v1",
-    "batch_v1": "io.k8s.api.batch.v1",
-    "policy_v1": "io.k8s.api.policy.v1",
-    "coordination_v1": "io.k8s.api.coordination.v1",
-    "discovery_v1": "io.k8s.api.discovery.v1",
-    "events_v1": "io.k8s.api.events.v1",
-    "scheduling_v1": "io.k8s.api.scheduling.v1",
-    "storage_v1": "io.k8s.api.storage.v1",
-    "networking_v1": "io.k8s.api.networking.v1",
-    "rbac_v1": "io.k8s.api.rbac.v1",
-    "autoscaling_v1": "io.k8s.api.autoscaling.v1",
-    "autoscaling_v2": "io.k8s.api.autoscaling.v2",
-    "authentication_v1": "io.k8s.api.authentication.v1",
-    "authorization_v1": "io.k8s.api.authorization.v1",
-    "admissionregistration_v1": "io.k8s.api.admissionregistration.v1",
-    "apiextensions_v1": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1",
-    "meta_v1": "io.k8s.apimachinery.pkg.apis.meta.v1",
-}
-_MODULES: Final = {package: module for module, package in PACKAGES.items()}
 _SCALARS: Final[dict[str, Json]] = {
     "str": {"type": "string"},
     "int": {"type": "integer"},
@@ -77,7 +57,7 @@ class _Reader:
         model = getattr(load(module_name), class_name)
         if not hasattr(model, "__struct_fields__"):
             return dict(markers.ALIASES.get(class_name, markers.ANY_OBJECT))
-        name = f"{PACKAGES.get(module_name, f'io.k8s.api.{module_name}')}.{class_name}"
+        name = f"{package_of_module(module_name)}.{class_name}"
         if name not in self.definitions:
             definition: Json = {"type": "object"}
             self.definitions[name] = definition
@@ -122,8 +102,8 @@ def load(module_name: str) -> ModuleType:
 def read_descriptions(definition: str) -> tuple[str, dict[str, str]]:
     """What the models say about a type and about each of its fields, for `kubectl explain`. Empty for unknown types."""
     package, _, class_name = definition.rpartition(".")
-    module_name = _MODULES.get(package)
-    if module_name is None:
+    module_name = module_of_package(package)
+    if not module_name:
         return "", {}
     model: Any = getattr(load(module_name), class_name, None)
     text = (model.__doc__ or "") if model is not None else ""
