@@ -41,6 +41,7 @@ def estimate_serving(model: Model, instance: InstanceType, *, context: int = DEF
     figures = model.figures
     if figures is None or figures.weights_bytes is None:
         return unknown(model, instance)
+    context = min(context, figures.context_length or context)
     usable = usable_bytes(instance)
     for layout in _layouts(figures, instance):
         if _per_gpu(model, figures, layout, context) <= usable:

@@ -1,20 +1,24 @@
-"""What is known: models and instance types. No cluster is needed."""
+"""What is known before anything is spent: models, instance types, plans. No cluster is needed."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import Annotated, Literal
 
 import typer
+import yaml
 
 from kaito.catalog.instances import find_instance_type, instance_types, nearest_instance_types
 from kaito.catalog.models import Model, find_model, model_names, nearest_models
 from kaito.cli.errors import UsageError
+from kaito.cli.options import Files
 from kaito.cli.tables import align
 
 
 def register(app: typer.Typer) -> None:
     app.command()(models)
     app.command()(skus)
+    app.command()(plan)
 
 
 def models(
@@ -56,3 +60,24 @@ def skus(
 
 def _nearest(names: list[str]) -> str:
     return f"the nearest: {', '.join(names)}" if names else "without a name, all are listed"
+
+
+def plan(
+    filename: Files,
+    context: Annotated[
+        int | None, typer.Option("--context-length", help="Tokens of one request, for serving.", show_default=False)
+    ] = None,
+    output: Annotated[Literal["text", "json", "yaml"], typer.Option("--output", "-o")] = "text",
+) -> None:
+    """Say what a Workspace needs, whether its instance type has it, and which others have. Exit 3: it does not fit."""
+    from kaito.cli.plan import DoesNotFit, as_data, as_text, make_plans
+
+    plans = make_plans(filename, context)
+    if output == "text":
+        typer.echo("\n\n".join(as_text(one) for one in plans))
+    else:
+        data = [as_data(one) for one in plans]
+        typer.echo(json.dumps(data, indent=2) if output == "json" else yaml.safe_dump(data, sort_keys=False).rstrip())
+    unfit = [one.workspace.metadata.name for one in plans if not one.estimate.fits]
+    if unfit:
+        raise DoesNotFit(f"does not fit: {', '.join(unfit)}", "take one of the alternatives")

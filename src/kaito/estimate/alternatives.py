@@ -1,0 +1,33 @@
+"""Other instance types that would do: of the same cloud, the smallest first.
+
+Prices are not in the catalogue yet, so the order is by GPU memory of all nodes together, which prices follow roughly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from kaito.catalog.instances import InstanceType
+from kaito.estimate.result import Estimate
+
+
+def alternatives(
+    instance: InstanceType,
+    candidates: Iterable[InstanceType],
+    estimate: Callable[[InstanceType], Estimate],
+    *,
+    count: int = 5,
+) -> list[tuple[InstanceType, Estimate]]:
+    """The `count` smallest other types that fit on one node or a few, of the same cloud and GPU resource."""
+    same = (
+        type_
+        for type_ in candidates
+        if type_.cloud == instance.cloud and type_.resource == instance.resource and type_.name != instance.name
+    )
+    found = [(type_, estimate(type_)) for type_ in same]
+    fitting = [(type_, result) for type_, result in found if result.fits and result.nodes <= 4]
+    return sorted(fitting, key=lambda pair: (_memory(*pair), pair[1].nodes, pair[0].name))[:count]
+
+
+def _memory(instance: InstanceType, estimate: Estimate) -> int:
+    return estimate.nodes * instance.gpu_count * instance.gpu_memory_mib
