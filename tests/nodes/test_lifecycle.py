@@ -18,12 +18,14 @@ from kaito.nodes.lifecycle.world import (
     CreateInstance,
     DeleteClaim,
     DeleteInstance,
+    ExplainFailure,
     ListInstances,
     Observed,
     PatchClaim,
     PatchNode,
     Plan,
     Policy,
+    RememberFailure,
 )
 from kaito.nodes.providers.base import InstanceState
 from tests.nodes.builders import NOW, SKU, at, claim, conditions, instance, node, seen
@@ -80,11 +82,11 @@ LAUNCH: list[Any] = [
         {"instance": instance(state=InstanceState.FAILED, error=InsufficientCapacity("no room"))},
         "False",
         "InsufficientCapacity",
-        [DeleteInstance],
+        [RememberFailure, DeleteInstance],
         id="failed in the cloud",
     ),
     pytest.param(
-        {"instance": instance(state=InstanceState.FAILED)}, "False", "LaunchFailed", [DeleteInstance], id="no reason"
+        {"instance": instance(state=InstanceState.FAILED)}, "False", "LaunchFailed", [ExplainFailure], id="no reason"
     ),
     pytest.param(
         {"instance": instance(state=InstanceState.DELETING)}, "Unknown", "InstanceDeleting", [], id="still deleting"

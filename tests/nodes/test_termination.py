@@ -63,9 +63,13 @@ def test_a_drained_machine_is_deleted() -> None:
     assert plan.actions == (DeleteInstance(),)
 
 
-@pytest.mark.parametrize("state", [InstanceState.CREATING, InstanceState.FAILED, InstanceState.DELETING])
+@pytest.mark.parametrize("state", [InstanceState.CREATING, InstanceState.FAILED])
 def test_an_instance_without_a_node_is_deleted_in_any_state(state: InstanceState) -> None:
     assert plan_claim(deleted(instance=instance(state=state))).actions == (DeleteInstance(),)
+
+
+def test_a_deletion_is_asked_for_once() -> None:
+    assert plan_claim(deleted(instance=instance(state=InstanceState.DELETING))).actions == ()
 
 
 def test_when_the_machine_is_gone_its_pods_and_node_go_and_the_claim_last() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from kaito.api.core import Node
@@ -14,7 +15,7 @@ from kaito.kube.events import EventRecorder, Reference
 from kaito.kube.resources import NODES, PODS
 from kaito.kube.store import Store
 from kaito.nodes import errors
-from kaito.nodes.claim import Claim
+from kaito.nodes.claim import ANNOTATION_OPERATION, Claim
 from kaito.nodes.codecs import Codec
 from kaito.nodes.instances import Instances
 from kaito.nodes.lifecycle.launch import attempt_of
@@ -28,9 +29,11 @@ from kaito.nodes.lifecycle.world import (
     DeleteNode,
     DeletePod,
     EvictPod,
+    ExplainFailure,
     ListInstances,
     PatchClaim,
     PatchNode,
+    RememberFailure,
 )
 from kaito.nodes.providers.base import InstanceState, Provider
 
@@ -69,11 +72,15 @@ class Actor:
     async def act(self, claim: Claim, codec: Codec, claims: Store[NodeClaim], action: Action) -> bool:
         match action:
             case CreateInstance():
-                return await self._create(claim)
+                return await self._create(claim, codec, claims)
             case DeleteInstance():
                 return await self._delete(claim)
             case ListInstances():
                 return await self._list(claim)
+            case ExplainFailure():
+                return await self._explain(claim)
+            case RememberFailure():
+                self._attempts[claim.uid] = attempt_of(action.error, self._now())
             case PatchClaim():
                 return await self._patch_claim(claim, codec, claims, action)
             case PatchNode():
@@ -93,7 +100,7 @@ class Actor:
                 raise TypeError(f"no way to do {action!r}")
         return True
 
-    async def _create(self, claim: Claim) -> bool:
+    async def _create(self, claim: Claim, codec: Codec, claims: Store[NodeClaim]) -> bool:
         self._instances.doubt(claim.name)
         try:
             instance = await self._provider.create(claim)
@@ -103,6 +110,9 @@ class Actor:
             return False
         self._attempts.pop(claim.uid, None)
         self._instances.note(instance)
+        if instance.operation:
+            operation = PatchClaim({"annotations": {ANNOTATION_OPERATION: instance.operation}})
+            await self._patch_claim(claim, codec, claims, operation)
         log.info("instance created", extra={"claim": claim.key, "state": instance.state.value})
         return instance.state is InstanceState.RUNNING  # its node's appearance wakes us; else tell that it is coming
 
@@ -118,6 +128,19 @@ class Actor:
             raise Postponed(error.retry_after or 60.0) from error
         self._instances.note_deleting(claim.name)
         return True
+
+    async def _explain(self, claim: Claim) -> bool:
+        """The cloud's reason joins the instance; a cloud that has none leaves us with a general one."""
+        instance = self._instances.get(claim.name)
+        if instance is None:
+            return False
+        try:
+            error = await self._provider.explain(claim.name, claim.annotations.get(ANNOTATION_OPERATION, ""))
+        except errors.ProviderError as unknown:
+            log.warning("failure not explained", extra={"claim": claim.key, "error": unknown.message})
+            raise Postponed(unknown.retry_after or 60.0) from unknown
+        self._instances.note(replace(instance, error=error or _unexplained(claim)))
+        return False
 
     async def _list(self, claim: Claim) -> bool:
         if self._instances.is_known(claim.name):
@@ -177,3 +200,7 @@ class Actor:
     async def _announce(self, claim: Claim, event: Announce) -> None:
         about = Reference(claim.api_version, claim.kind, claim.name, claim.uid)
         await self._events.record(about, event.type, event.reason, event.message)
+
+
+def _unexplained(claim: Claim) -> errors.ProviderError:
+    return errors.Transient(f"instance {claim.name} failed and the cloud does not say why", retry_after=60.0)

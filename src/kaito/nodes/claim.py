@@ -18,6 +18,8 @@ LABEL_DO_NOT_SYNC_TAINTS = "karpenter.sh/do-not-sync-taints"
 ANNOTATION_TERMINATION_TIME = "karpenter.sh/nodeclaim-termination-timestamp"
 ANNOTATION_CLAIM = "kaito.sh/claim"
 """On a node of ours: `<kind>/<uid>` of the claim that it was made for."""
+ANNOTATION_OPERATION = "kaito.sh/provider-operation"
+"""On a claim: the cloud's name of the operation that makes its instance, to ask later why it failed."""
 ANNOTATION_IMAGE_FAMILY = "kaito.sh/node-image-family"
 NODE_CLASS_KIND = "KaitoNodeClass"
 

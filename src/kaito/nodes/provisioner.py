@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-
-import msgspec
+from typing import Literal
 
 from kaito.api.core import Node
 from kaito.api.karpenter import NodeClaim
 from kaito.kube.client import Client
 from kaito.kube.controller import Controller
-from kaito.kube.errors import NotFound
+from kaito.kube.errors import KubeError, NotFound
 from kaito.kube.informer import Informer
 from kaito.kube.lease import LeaderElector
 from kaito.kube.resources import NODES
@@ -160,14 +158,19 @@ class Provisioner:
             await instances.close()
 
     async def _wait_served(self) -> list[Codec]:
-        said = False
+        """Which claims there are; waits for an API server that is not up yet, and for CRDs that are not there yet."""
+        said = ""
         while True:
-            served = await served_codecs(self._client)
+            try:
+                served = await served_codecs(self._client)
+                problem = "the cluster serves neither NodeClaim nor Machine; `kaito crds --karpenter` prints them"
+            except KubeError as error:
+                served, problem = [], f"the cluster does not say which claims it serves: {error}"
             if served:
                 return served
-            if not said:
-                log.warning("the cluster serves neither NodeClaim nor Machine; `kaito crds --karpenter` prints them")
-                said = True
+            if problem != said:
+                log.warning(problem)
+            said = problem
             await asyncio.sleep(DISCOVER_AGAIN)
 
     def _caches(self, served: Iterable[Codec]) -> Caches:
@@ -249,9 +252,9 @@ async def served_codecs(client: Client) -> list[Codec]:
 
 
 async def _is_served(client: Client, codec: Codec) -> bool:
-    path = f"apis/{codec.resource.api_version}"
+    """Asked by listing one: that also tells whether we may read them."""
     try:
-        answer: dict[str, Any] = msgspec.json.decode(await client.request("discovery", "GET", path))
+        await client.request("discovery", "GET", codec.resource.path(), {"limit": "1"})
     except NotFound:
         return False
-    return any(resource.get("name") == codec.resource.plural for resource in answer.get("resources", []))
+    return True

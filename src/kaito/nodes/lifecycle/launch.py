@@ -18,8 +18,10 @@ from kaito.nodes.lifecycle.world import (
     CreateInstance,
     DeleteClaim,
     DeleteInstance,
+    ExplainFailure,
     ListInstances,
     Observed,
+    RememberFailure,
     Step,
     failed,
     holds,
@@ -91,12 +93,13 @@ def _plan_present(seen: Observed, instance: Instance) -> Step:
 
 def _plan_failed_instance(seen: Observed, instance: Instance) -> Step:
     """A failed instance stays in the cloud until somebody deletes it; only then may the name be asked for again."""
-    error = instance.error or (seen.attempt.error if seen.attempt else None)
+    error = instance.error
     if error is None:
-        text = f"instance {instance.name} failed and the cloud does not say why; it is deleted and asked for again"
-        return Step(failed(LAUNCHED, "LaunchFailed", text), (DeleteInstance(),), requeue_after=5.0)
+        text = f"instance {instance.name} failed; the cloud is asked why"
+        return Step(failed(LAUNCHED, "LaunchFailed", text), (ExplainFailure(),), requeue_after=LIST_AGAIN)
+    remember = () if seen.attempt is not None else (RememberFailure(error),)
     announce = Announce("Warning", error.reason, error.sentence)
-    return Step(launch_condition(error), (announce, DeleteInstance()), requeue_after=5.0)
+    return Step(launch_condition(error), (announce, *remember, DeleteInstance()), requeue_after=LIST_AGAIN)
 
 
 def launch_condition(error: ProviderError) -> Condition:

@@ -45,7 +45,9 @@ def plan_termination(seen: Observed) -> Plan:
             listing = (ListInstances(),) if seen.list_error is None else ()
             return Plan(listing, requeue_after=DELETE_AGAIN if seen.list_error else 0.0)
         return Plan((*_bury(seen), _release(claim)))
-    if is_of_former_claim(seen.instance, claim) or seen.instance.state is InstanceState.DELETING:
+    if seen.instance.state is InstanceState.DELETING:
+        return Plan()  # one request is enough; the list tells when it is gone
+    if is_of_former_claim(seen.instance, claim):
         return Plan((DeleteInstance(),), requeue_after=DELETE_AGAIN)
     clock = _start_of_patience(claim)
     drain = plan_drain(seen)

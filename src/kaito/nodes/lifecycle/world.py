@@ -113,6 +113,18 @@ class DeleteInstance(Action):
 
 
 @dataclass(frozen=True)
+class ExplainFailure(Action):
+    """Ask the cloud once why the claim's instance failed."""
+
+
+@dataclass(frozen=True)
+class RememberFailure(Action):
+    """Do not ask again for what just failed before its time has come."""
+
+    error: ProviderError
+
+
+@dataclass(frozen=True)
 class PatchClaim(Action):
     """A merge patch of the claim's metadata, guarded by its resourceVersion."""
 

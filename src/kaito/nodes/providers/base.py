@@ -43,6 +43,8 @@ class Instance:
     capacity: Quantities = field(default_factory=dict)
     error: ProviderError | None = None
     """Why it failed, where the cloud tells."""
+    operation: str = ""
+    """The cloud's name of the operation that makes it; only `create` knows."""
 
 
 class Provider(Protocol):
@@ -62,6 +64,13 @@ class Provider(Protocol):
 
     async def list(self) -> list[Instance]:
         """All instances that the provisioner made, complete: a list that failed half-way raises."""
+        ...
+
+    async def explain(self, name: str, operation: str) -> ProviderError | None:
+        """Why the instance failed, as the error that `create` would have raised; None when the cloud cannot tell.
+
+        `operation` is what `create` gave, or empty when that was lost.
+        """
         ...
 
     async def delete(self, name: str) -> None:

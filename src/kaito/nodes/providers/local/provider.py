@@ -72,6 +72,9 @@ class LocalProvider:
         nodes = [node for node, _ in listing.items]
         return [to_instance(n) for n in nodes if _is_ours(n) and n.metadata.deletionTimestamp is None]
 
+    async def explain(self, name: str, operation: str) -> ProviderError | None:
+        return None  # a node that exists never fails
+
     async def delete(self, name: str) -> None:
         """Delete the Node; the machine behind it stays. Ends in NotFound always: there is nothing to wait for."""
         await self.get(name)
@@ -96,7 +99,7 @@ class LocalProvider:
             return await self.get(claim.name)
         except NotFound as absent:
             message = f"a node named {claim.name} exists that this provisioner did not make"
-            raise Transient(message, reason="NameTaken", retry_after=5.0) from absent
+            raise Transient(message, reason="NameTaken", retry_after=1.0) from absent
 
 
 def render_node(claim: Claim, kind: InstanceType, machine: Machine) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from kaito.kube.client import Client
 from kaito.kube.errors import KubeError
 from kaito.kube.resources import NODES
 from kaito.nodes.claim import Claim
-from kaito.nodes.errors import Transient
+from kaito.nodes.errors import ProviderError, Transient
 from kaito.nodes.providers.base import Instance
 from kaito.nodes.providers.nodes import to_instance
 from kaito.nodes.providers.simulated.cloud import PREFIX, SimulatedCloud
@@ -34,6 +34,9 @@ class SimulatedProvider:
         if not self._recovered:
             await self._recover()
         return self.cloud.list()
+
+    async def explain(self, name: str, operation: str) -> ProviderError | None:
+        return None  # the instance itself carries its error
 
     async def delete(self, name: str) -> None:
         self.cloud.delete(name)
