@@ -14,6 +14,7 @@ from aiohttp import web
 from kaito.local.apiserver.body import JSON, YAML
 from kaito.local.apiserver.resources import Resource
 from kaito.local.machinery.errors import StatusError, not_acceptable
+from kaito.local.machinery.table import table
 from kaito.local.store.records import Object, Record
 
 encode = msgspec.json.Encoder().encode
@@ -75,8 +76,6 @@ def partial(resource: Resource, record: Record, version: str) -> Object:
 def to_table(
     resource: Resource, records: list[Record], *, accepted: Accepted, include: str, now: datetime, metadata: Object
 ) -> Object:
-    from kaito.local.machinery.table import table
-
     info = resource.info
     objects = [
         {**resource.strategy.from_storage(record.value, info.group), "apiVersion": info.api_version}
