@@ -115,7 +115,6 @@ SLEEPER = """
 import sys, time
 from kaito.runtime.step import run_step
 def work(step):
-    print("up", flush=True)
     {body}
 sys.exit(run_step("tune", work))
 """
@@ -123,7 +122,10 @@ sys.exit(run_step("tune", work))
 
 @pytest.mark.parametrize(
     ("body", "code"),
-    [("time.sleep(60)", 1), ("exec('with step.saves_on_stop():\\n    step.stop.wait(60)')", 0)],
+    [
+        ("print('up', flush=True); time.sleep(60)", 1),
+        ("exec('with step.saves_on_stop():\\n    print(\"up\", flush=True); step.stop.wait(60)')", 0),
+    ],
     ids=["at once", "saves first"],
 )
 def test_sigterm(body: str, code: int, tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+SMALL_MODEL = 30_000_000  # parameters
 SHORT = {"fp32": "float32", "float": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
 
 
@@ -61,6 +64,16 @@ def find_device(requested: str = "auto") -> tuple[Device, str]:
         return Device("cuda", torch.float16, name), f"{name} has no bfloat16; training in float16 with loss scaling"
     best = torch.bfloat16 if has_bf16 else torch.float16
     return Device("cuda", wanted or best, name), ""
+
+
+def use_threads(device: Device, parameters: int, environ: Mapping[str, str]) -> None:
+    """How many threads torch computes with on a CPU: OMP_NUM_THREADS where set, one for a small model, else all cores.
+
+    The matrices of a small model are too small to share: a second thread costs more than it brings.
+    """
+    if device.is_cuda or environ.get("OMP_NUM_THREADS"):
+        return
+    torch.set_num_threads(1 if parameters < SMALL_MODEL else max(1, len(os.sched_getaffinity(0))))
 
 
 def _is_half(dtype: torch.dtype | None) -> bool:
