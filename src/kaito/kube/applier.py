@@ -33,6 +33,8 @@ class Applier:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._after_write: dict[tuple[str, str], str] = {}
+        self._written: dict[tuple[str, str], str] = {}
+        """The hash of the last intent written, which counts until the cache shows it."""
 
     async def write(self, resource: Resource[T], store: Store[T], body: Mapping[str, Any], namespace: str = "") -> bool:
         """Apply `body` unless the cached object already is what it says. The store must keep fingerprints."""
@@ -45,9 +47,12 @@ class Applier:
         applied, raw = await self._client.apply(resource, intent, namespace)
         store.observe_own_write(key, applied.metadata.resourceVersion)  # type: ignore[attr-defined]  # T has metadata
         self._after_write[resource.plural, key] = fingerprint(raw)
+        self._written[resource.plural, key] = wanted
         return True
 
     def _is_current(self, resource: Resource[T], store: Store[T], key: str, wanted: str) -> bool:
+        if store.is_behind(key):
+            return self._written.get((resource.plural, key)) == wanted
         cached: Any = store.get(key)
         if cached is None or cached.metadata.annotations.get(ANNOTATION_APPLIED) != wanted:
             return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ APPLY_PATCH = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 PAGE = 500
+WATCH_SECONDS = 300
+"""A watch asks to be ended after this to twice this; the informer begins it again where it ended."""
 
 
 class _Page(msgspec.Struct):
@@ -89,6 +92,7 @@ class Client:
     def __init__(self, config: SingleConfig, *, field_manager: str, timeout: float = 30.0) -> None:
         limits = httpx2.Timeout(timeout)
         self._http = AsyncClient(config, ConnectionParams(timeout=limits, trust_env=False))
+        self._timeout = timeout
         self._stream_timeout = httpx2.Timeout(timeout, read=None)
         self.field_manager = field_manager
         self.namespace: str = config.namespace or "default"
@@ -212,12 +216,13 @@ class Client:
     ) -> AsyncIterator[WatchEvent[T]]:
         """Events after `version`, bookmarks too, until the server ends the stream. Raises Expired when too old."""
         params = _given(labelSelector=labels, fieldSelector=fields, resourceVersion=version)
-        params |= {"watch": "true", "allowWatchBookmarks": "true"}
+        seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311 - spread, not a secret
+        params |= {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
+        # The server ends the watch by then; a peer that vanished without a word would hold us for ever.
+        timeout = httpx2.Timeout(self._timeout, read=seconds + self._timeout)
         self.calls["watch"] += 1
         try:
-            async with self._http.stream(
-                "GET", resource.path(namespace), params=params, timeout=self._stream_timeout
-            ) as response:
+            async with self._http.stream("GET", resource.path(namespace), params=params, timeout=timeout) as response:
                 if response.status_code >= 400:
                     raise _error(response.status_code, await response.aread(), response.headers)
                 async for line in response.aiter_lines():

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from kaito.kube.client import Client, WatchEvent
-from kaito.kube.errors import Expired, KubeError
+from kaito.kube.errors import Expired, KubeError, Unreachable
 from kaito.kube.resources import Resource
 from kaito.kube.store import IndexFunction, Store, key_of
 
@@ -26,6 +26,8 @@ Listener = Callable[[T | None, T | None], None]
 
 FIRST_BACKOFF = 0.2
 LAST_BACKOFF = 30.0
+SHORTEST_WATCH = 0.5
+"""Seconds. A server that ends watches sooner than that is one to come back to more slowly."""
 
 
 class Informer(Generic[T]):
@@ -49,6 +51,8 @@ class Informer(Generic[T]):
         self._listeners: list[Listener[T]] = []
         self._synced = asyncio.Event()
         self._version = ""
+        self._failures = 0
+        """Since the last event."""
 
     def listen(self, listener: Listener[T]) -> None:
         """Call `listener(old, new)` for every change from now on. It must not block nor raise."""
@@ -62,19 +66,19 @@ class Informer(Generic[T]):
         await self._synced.wait()
 
     async def run(self) -> None:
-        failures = 0
         while True:
             try:
                 if not self._version:
                     await self._relist()
-                failures = 0
                 await self._follow()
             except Expired:
                 self._version = ""
             except KubeError as error:
-                failures += 1
                 log.warning("watch broke off", extra={"kind": self.resource.kind, "error": str(error)})
-                await asyncio.sleep(_backoff(failures))
+            else:
+                continue
+            self._failures += 1
+            await asyncio.sleep(_backoff(self._failures))
 
     async def _relist(self) -> None:
         listing = await self._client.list(self.resource, **self._scope)
@@ -88,8 +92,12 @@ class Informer(Generic[T]):
         self._synced.set()
 
     async def _follow(self) -> None:
+        began = asyncio.get_running_loop().time()
         async for event in self._client.watch(self.resource, version=self._version, **self._scope):
+            self._failures = 0
             self._take(event)
+        if asyncio.get_running_loop().time() - began < SHORTEST_WATCH:
+            raise Unreachable(f"the watch on {self.resource.plural} ended as soon as it began")
 
     def _take(self, event: WatchEvent[T]) -> None:
         if event.type in ("ADDED", "MODIFIED"):

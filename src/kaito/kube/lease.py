@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
@@ -38,22 +39,29 @@ class LeaderElector:
         name: str,
         identity: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        duration: float = DURATION,
+        deadline: float = DEADLINE,
+        retry: float = RETRY,
     ) -> None:
+        """`deadline` must be less than `duration`, and `retry` less than `deadline`; all in seconds."""
+        if not retry < deadline < duration:
+            raise ValueError(f"a lease needs retry < deadline < duration, not {retry}, {deadline}, {duration}")
         self._client = client
         self._namespace = namespace
         self._name = name
         self.identity = identity
         self._now = now
+        self._duration, self._deadline, self._retry = duration, deadline, retry
         self._seen: tuple[str, float] = ("", 0.0)
         """The last renewal that we saw, and when by our own clock: others' clocks are not trusted."""
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
         """Wait for the lease, run `work` while it is held, release it at the end. Returns when leadership is lost."""
-        while not await self._try_hold():
-            await asyncio.sleep(RETRY)
+        while (held := await self._hold_in_time(asyncio.get_running_loop().time())) is None:
+            await asyncio.sleep(self._retry)
         log.info("leading", extra={"lease": self._name, "holder": self.identity})
         job = asyncio.ensure_future(work())
-        renewal = asyncio.ensure_future(self._renew())
+        renewal = asyncio.ensure_future(self._renew(held))
         try:
             await asyncio.wait({job, renewal}, return_when=asyncio.FIRST_COMPLETED)
             if job.done():
@@ -64,15 +72,27 @@ class LeaderElector:
             await asyncio.gather(job, renewal, return_exceptions=True)
             await self._release()
 
-    async def _renew(self) -> None:
-        """Returns when the lease could not be renewed in time."""
+    async def _renew(self, held: float) -> None:
+        """Returns when the lease could not be renewed in time. `held` is when it was, by the loop's clock."""
         loop = asyncio.get_running_loop()
-        renewed = loop.time()
-        while loop.time() - renewed < DEADLINE:
-            await asyncio.sleep(RETRY)
-            if await self._try_hold():
-                renewed = loop.time()
+        while loop.time() < held + self._deadline:
+            await asyncio.sleep(min(self._retry, held + self._deadline - loop.time()))
+            held = await self._hold_in_time(held) or held
         log.error("lost the lease", extra={"lease": self._name, "holder": self.identity})
+
+    async def _hold_in_time(self, held: float) -> float | None:
+        """When the lease was asked for, if it was got; not later than the deadline after `held`.
+
+        The time counts from the question: others count from the answer's making, which is never earlier.
+        """
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        try:
+            async with asyncio.timeout_at(held + self._deadline):
+                return asked if await self._try_hold() else None
+        except TimeoutError:
+            log.warning("lease not reached in time", extra={"lease": self._name})
+            return None
 
     async def _try_hold(self) -> bool:
         try:
@@ -95,7 +115,7 @@ class LeaderElector:
         renewal = f"{lease.spec.holderIdentity}@{lease.spec.renewTime}"
         if renewal != self._seen[0]:
             self._seen = (renewal, now)
-        return now - self._seen[1] >= max(DURATION, float(lease.spec.leaseDurationSeconds))
+        return now - self._seen[1] >= max(self._duration, float(lease.spec.leaseDurationSeconds))
 
     async def _take(self, lease: Lease) -> None:
         changed = lease.spec.holderIdentity != self.identity
@@ -121,7 +141,7 @@ class LeaderElector:
         now = _micro_time(self._now())
         spec = {
             "holderIdentity": self.identity,
-            "leaseDurationSeconds": int(DURATION),
+            "leaseDurationSeconds": max(1, math.ceil(self._duration)),
             "acquireTime": acquired or now,
             "renewTime": now,
             "leaseTransitions": transitions,
