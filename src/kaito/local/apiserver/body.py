@@ -14,6 +14,7 @@ import yaml
 from aiohttp import web
 
 from kaito.local.machinery.errors import bad_request, too_large, unsupported_media_type
+from kaito.local.machinery.protobuf import decode as decode_protobuf
 from kaito.local.store.records import Object
 
 JSON = "application/json"
@@ -54,8 +55,6 @@ def decode_object(body: bytes, content_type: str) -> Object:
     elif content_type in (YAML, "text/yaml", "application/x-yaml"):
         value = decode_yaml(body)
     elif content_type == PROTOBUF:
-        from kaito.local.machinery.protobuf import decode as decode_protobuf
-
         value = decode_protobuf(body)
     else:
         raise unsupported_media_type(BODY_TYPES)

@@ -12,6 +12,7 @@ from kaito import __version__
 from kaito.local.apiserver.answer import encode, respond
 from kaito.local.apiserver.discovery import Discovery
 from kaito.local.apiserver.resources import Resources
+from kaito.local.machinery import openapi
 from kaito.local.machinery.errors import method_not_allowed, path_not_found
 
 # Clients ask for `...spec.v2@v1.0+protobuf`, which Go's own parser of media types refuses in an answer.
@@ -44,8 +45,6 @@ class Documents:
         return path == "/version" or path.startswith(HEALTH)
 
     def serve(self, path: str, request: web.BaseRequest) -> web.Response:
-        from kaito.local.machinery import openapi
-
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()
         if path.rstrip("/") == "/version":
@@ -64,8 +63,6 @@ class Documents:
 
     def _openapi_v2(self, request: web.BaseRequest) -> web.Response:
         """kubectl up to 1.26 asks for protobuf and cannot read JSON."""
-        from kaito.local.machinery import openapi
-
         infos = self._resources.infos
         if "protobuf" in request.headers.get("Accept", ""):
             body, etag = self._render("v2.pb", lambda: openapi.v2_protobuf(infos()))
@@ -74,8 +71,6 @@ class Documents:
         return _document(request, body, etag, "application/json")
 
     def _openapi_v3(self, name: str, request: web.BaseRequest) -> web.Response:
-        from kaito.local.machinery import openapi
-
         parts = name.split("/")
         if parts[0] == "api" and len(parts) == 2:
             group, version = "", parts[1]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from kaito.local.apiserver.call import Call
+from kaito.local.apiserver.streams.execute import serve_command
 from kaito.local.apiserver.streams.logs import stream_logs
+from kaito.local.apiserver.streams.portforward import serve_ports
 from kaito.local.apiserver.streams.proxy import PodProxy
 from kaito.local.backend import PodBackend
 from kaito.local.machinery import errors
@@ -26,7 +28,9 @@ class PodStreams:
             )
         if call.subresource == "log":
             return await stream_logs(self.backend, request, call, pod)
-        raise errors.StatusError(501, "NotImplemented", f"pods/{call.subresource} is not served yet")
+        if call.subresource in ("exec", "attach"):
+            return await serve_command(self.backend, request, call, pod)
+        return await serve_ports(self.backend, request, call)
 
     async def close(self) -> None:
         await self._proxy.close()

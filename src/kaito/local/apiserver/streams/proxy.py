@@ -12,7 +12,7 @@ from kaito.local.store.records import Object
 
 HOP_HEADERS = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"}
-    | {"upgrade", "host", "content-length", "authorization"}
+    | {"upgrade", "host", "authorization"}
 )
 CONNECT_SECONDS = 10.0
 
@@ -37,8 +37,9 @@ class PodProxy:
                 request.method, url, headers=headers, data=data, allow_redirects=False
             ) as upstream:
                 return await _copy(request, upstream)
-        except aiohttp.ClientConnectorError as error:
-            raise errors.unavailable(f"error trying to reach service: dial tcp {address}:{port}: {error}") from error
+        except aiohttp.ClientError as error:
+            message = f"error trying to reach service: {address}:{port}: {error or type(error).__name__}"
+            raise errors.unavailable(message) from error
 
     async def close(self) -> None:
         if self._session is not None:
@@ -55,7 +56,7 @@ class PodProxy:
 async def _copy(request: web.BaseRequest, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
     response = web.StreamResponse(status=upstream.status, reason=upstream.reason)
     for key, value in upstream.headers.items():
-        if key.lower() not in HOP_HEADERS:
+        if key.lower() not in HOP_HEADERS and key.lower() != "content-length":
             response.headers.add(key, value)
     if upstream.content_length is not None:
         response.content_length = upstream.content_length
