@@ -7,9 +7,11 @@ in the version that the cluster serves, which may come to be served only after t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
+from kaito.api.conditions import is_true
 from kaito.api.core import Node, Pod
 from kaito.api.karpenter import NodeClaim
 from kaito.api.validation import match_labels
@@ -29,6 +31,7 @@ from kaito.kube.resources import (
 )
 from kaito.kube.store import object_key
 from kaito.workspace.kinds import CONFIG_OUTLINES, SECRET_OUTLINES
+from kaito.workspace.losses import LossBook
 from kaito.workspace.progress import ProgressBook
 from kaito.workspace.references import config_references, secret_references
 
@@ -65,10 +68,13 @@ def _node_of(pod: Pod) -> Iterable[str]:
 class Caches:
     """All informers of one operator. `run` keeps them following the cluster until cancelled."""
 
-    def __init__(self, client: Client, namespace: str = "") -> None:
+    def __init__(
+        self, client: Client, namespace: str = "", now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._client = client
         self._group: asyncio.TaskGroup | None = None
         self.progress = ProgressBook()
+        self.losses = LossBook(now)
         by_reference = {"config": config_references, "secret": secret_references, "selector": _first_label}
         self.workspaces = Informer(client, WORKSPACES, namespace=namespace, indexes=by_reference)
         self.nodes = Informer(client, NODES, indexes={"workspace": owner_key, "label": _labels})
@@ -108,9 +114,24 @@ class Caches:
     def use_claims(self, resource: Resource[NodeClaim]) -> Informer[NodeClaim]:
         """Follow the node objects in this version from now on."""
         self.claims = Informer(self._client, resource, labels=LABEL_WORKSPACE, indexes={"workspace": owner_key})
+        self.claims.listen(self._note_loss)
         if self._group is not None:
             self._group.create_task(self.claims.run())
         return self.claims
+
+    def _note_loss(self, old: NodeClaim | None, new: NodeClaim | None) -> None:
+        """A claim that begins to go, or is gone at once, counts as lost unless its Workspace is going too."""
+        was_going = old is not None and old.metadata.deletionTimestamp is not None
+        for key in owner_key(new or old):
+            if new is not None and new.metadata.deletionTimestamp is None:
+                if is_true(new.status.conditions, "Ready"):
+                    self.losses.forget(key)
+            elif old is not None and not was_going and self._is_wanted(key):
+                self.losses.note(key, new or old)
+
+    def _is_wanted(self, key: str) -> bool:
+        workspace = self.workspaces.store.get(key)
+        return workspace is not None and workspace.metadata.deletionTimestamp is None
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:

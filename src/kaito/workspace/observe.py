@@ -14,6 +14,7 @@ from kaito.kube.resources import Resource
 from kaito.kube.store import object_key, split_key
 from kaito.workspace.caches import Caches
 from kaito.workspace.kinds import ConfigOutline, SecretOutline
+from kaito.workspace.losses import Loss
 from kaito.workspace.names import owner_labels
 from kaito.workspace.progress import Progress
 from kaito.workspace.references import named_config, named_secrets
@@ -40,6 +41,8 @@ class Observed:
     stateful_set: Workload | None = None
     service: Service | None = None
     pods: tuple[Pod, ...] = ()
+    loss: Loss | None = None
+    """The last claim that went away before it gave a node."""
     progress: Mapping[str, Progress] = field(default_factory=dict)
     """What the pods said of their work, by the pod's uid."""
 
@@ -75,6 +78,7 @@ def observe(caches: Caches, key: str, now: datetime, settings: Settings) -> Obse
             if (secret := caches.secrets.store.get(object_key(namespace, name))) is not None
         },
         claims=tuple(caches.claims_of(key)),
+        loss=caches.losses.of(key),
         nodes=nodes,
         busy_nodes=frozenset(node.metadata.name for node in nodes if caches.is_busy(node.metadata.name, key)),
         job=caches.jobs.store.get(key),

@@ -15,12 +15,24 @@ NODE_PATIENCE = 300.0
 
 
 @dataclass(frozen=True)
+class NodeClass:
+    """Karpenter's reference to the cloud's own settings, opaque to us."""
+
+    group: str = "karpenter.azure.com"
+    version: str = "v1beta1"
+    kind: str = "AKSNodeClass"
+    name: str = "default"
+
+
+@dataclass(frozen=True)
 class Settings:
     node_mode: NodeMode
     runtime_image: str
     allow_data_from: tuple[str, ...] = ()
     node_classes: tuple[str, ...] = ()
     engine: str = "auto"
+    node_class: NodeClass = NodeClass()
+    """For claims in the karpenter mode."""
 
     @property
     def rules(self) -> Rules:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import msgspec
 
@@ -16,6 +17,7 @@ USER_ERROR = 2
 IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 CONFIG_REASONS = frozenset({"CreateContainerConfigError"})
 START_REASONS = frozenset({"CreateContainerError", "RunContainerError", "StartError"})
+OUT_OF_MEMORY = frozenset({"ContainerOOMKilled", "GpuOutOfMemory", "OutOfGpuMemory", "GPUOutOfMemory"})
 QUIET_WAITS = frozenset({"", "PodInitializing", "ContainerCreating"})
 
 
@@ -57,12 +59,15 @@ def user_error(pods: Iterable[Pod]) -> tuple[str, Cause] | None:
     return None
 
 
-def cause_of_pod(pod: Pod, progress: Progress | None) -> Cause:
-    """Why a pod is not ready (or, for a tuning pod, not done). Call it only for such pods."""
+def cause_of_pod(pod: Pod, progress: Progress | None, estimate: str = "") -> Cause:
+    """Why a pod is not ready (or, for a tuning pod, not done). Call it only for such pods.
+
+    `estimate` is what was thought that the model needs, in words: it is shown beside an out-of-memory.
+    """
     status = pod.status
-    if status.reason == "Evicted":
-        hint = "Free the node's disk or memory, or use a larger node."
-        return Cause("PodEvicted", f"The pod was evicted: {status.message}", hint, "the node")
+    cause = _cause_of_eviction(pod)
+    if cause is not None:
+        return cause
     scheduled = find(status.conditions, "PodScheduled")
     if scheduled is not None and scheduled.status == "False":
         hint = "Compare the pod's node selector and GPU request with the nodes."
@@ -70,10 +75,23 @@ def cause_of_pod(pod: Pod, progress: Progress | None) -> Cause:
     for container in containers(pod):
         cause = _cause_of_container(container)
         if cause is not None:
-            return cause
+            beside = estimate and cause.reason in OUT_OF_MEMORY
+            return replace(cause, message=f"{cause.message} (estimate: {estimate})") if beside else cause
     if status.phase == "Failed":
         return Cause("PodFailed", f"The pod failed: {status.message or status.reason}", "", "the controller")
     return _at_work(pod, progress)
+
+
+def _cause_of_eviction(pod: Pod) -> Cause | None:
+    status = pod.status
+    if status.reason == "Evicted":
+        hint = "Free the node's disk or memory, or use a larger node."
+        return Cause("PodEvicted", f"The pod was evicted: {status.message}", hint, "the node")
+    disrupted = find(status.conditions, "DisruptionTarget")
+    if disrupted is None or disrupted.status != "True":
+        return None
+    message = f"The pod is being taken off its node: {disrupted.message or disrupted.reason}"
+    return Cause("PodDisrupted", message, "Another node takes its place by itself.", "the node")
 
 
 def _cause_of_container(status: ContainerStatus) -> Cause | None:

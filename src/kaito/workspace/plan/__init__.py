@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kaito.api.meta import Condition
 from kaito.api.workspace import FINALIZER, TuningStatus
 from kaito.kube.resources import CONFIG_MAPS
 from kaito.workspace.actions import Action, Apply, Delete, Plan, Status
 from kaito.workspace.causes import Cause
 from kaito.workspace.observe import Observed
+from kaito.workspace.plan.engine import resolve_engine_config
 from kaito.workspace.plan.inputs import Inputs, plan_inputs
 from kaito.workspace.plan.nodes import NodePlan, claim_condition_type, plan_nodes
 from kaito.workspace.plan.root import root_conditions, state_of
@@ -29,6 +32,8 @@ def plan(observed: Observed) -> Plan:
     if sizing.cause is not None:
         return _plan_fault(observed, sizing.cause, sizing)
     nodes = plan_nodes(observed, sizing)
+    if observed.workspace.inference is not None:
+        inputs = replace(inputs, config_text=resolve_engine_config(inputs.config_text, observed.workspace, sizing))
     tuning = plan_tuning(observed, inputs, sizing, nodes) if observed.workspace.tuning else None
     serving = _serving(observed, inputs, sizing, nodes, tuning)
     cause = _deepest(nodes, tuning, serving)

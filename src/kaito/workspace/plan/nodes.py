@@ -7,13 +7,13 @@ cause that claims and nodes tell.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kaito.api.core import Node
 from kaito.api.karpenter import LABEL_INSTANCE_TYPE, NodeClaim
 from kaito.api.meta import Condition
 from kaito.api.validation import match_labels
-from kaito.api.workspace import ANNOTATION_BACKED_BY, LABEL_WORKSPACE
+from kaito.api.workspace import ANNOTATION_BACKED_BY, ANNOTATION_NODE_CLASS, LABEL_WORKSPACE
 from kaito.workspace.actions import Action, Create, Delete
 from kaito.workspace.causes import Cause
 from kaito.workspace.explain.claims import cause_of_claim
@@ -23,7 +23,7 @@ from kaito.workspace.observe import Observed
 from kaito.workspace.plan.sizing import Sizing
 from kaito.workspace.render.claims import render_claim
 from kaito.workspace.render.pods import Placement
-from kaito.workspace.settings import NODE_PATIENCE
+from kaito.workspace.settings import NODE_PATIENCE, NodeClass
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ def plan_nodes(observed: Observed, sizing: Sizing) -> NodePlan:
     makes_nodes = observed.settings.node_mode != "byo"
     borrowed = existing[: max(0, sizing.nodes - len(claims))] if makes_nodes else existing[: sizing.nodes]
     missing = max(0, sizing.nodes - len(claims) - len(borrowed)) if makes_nodes else 0
-    actions = _new_claims(observed, sizing, missing) if observed.claim_api else []
+    pause = observed.loss.wait(observed.now) if observed.loss else 0.0
+    actions = _new_claims(observed, sizing, missing) if observed.claim_api and not pause else []
     kept, surplus = claims[: sizing.nodes], claims[sizing.nodes :]
     placement = Placement(_selector(observed, bool(borrowed)), sizing.gpu_resource if sizing.gpus else "", sizing.gpus)
     claim_condition, claim_cause, wait = _judge_claims(observed, kept, missing)
@@ -59,7 +60,7 @@ def plan_nodes(observed: Observed, sizing: Sizing) -> NodePlan:
         placement=placement,
         worker_nodes=tuple(sorted(node.metadata.name for node in nodes)),
         cause=cause,
-        requeue_after=wait,
+        requeue_after=min((w for w in (wait, pause or None) if w is not None), default=None),
         surplus=tuple(_deletions(observed, surplus)),
     )
 
@@ -101,10 +102,20 @@ def _new_claims(observed: Observed, sizing: Sizing, missing: int) -> list[Action
     while len(actions) < missing:
         name = claim_name(metadata.namespace, metadata.name, index)
         if name not in taken:
-            body = render_claim(api, name, observed.workspace, sizing.instance, labels, sizing.weights_bytes)
+            body = render_claim(
+                api, name, observed.workspace, sizing.instance, labels, sizing.weights_bytes, _node_class(observed)
+            )
             actions.append(Create(api, "", body))
         index += 1
     return actions
+
+
+def _node_class(observed: Observed) -> NodeClass | None:
+    """In the karpenter mode the operator's node class, under the name that the Workspace's annotation gives."""
+    if observed.settings.node_mode != "karpenter":
+        return None
+    chosen = observed.settings.node_class
+    return replace(chosen, name=observed.workspace.metadata.annotations.get(ANNOTATION_NODE_CLASS, chosen.name))
 
 
 def _deletions(observed: Observed, claims: Iterable[NodeClaim]) -> list[Action]:
@@ -139,7 +150,8 @@ def _judge_claims(
         cause = max(causes, key=lambda cause: cause.is_final)
         return Condition(kind, "False", cause.reason, cause.text), cause, min(waits, default=None)
     if missing:
-        cause = Cause("NodeClaimNotReady", f"{missing} node(s) are being asked for", "", "the node provisioner")
+        asked = Cause("NodeClaimNotReady", f"{missing} node(s) are being asked for", "", "the node provisioner")
+        cause = observed.loss.cause if observed.loss else asked
         return Condition(kind, "False", cause.reason, cause.text), cause, None
     message = f"{len(claims)} claim(s) are ready." if claims else "Existing nodes are used; no claim is needed."
     return Condition(kind, "True", "NodeClaimsReady", message), None, None

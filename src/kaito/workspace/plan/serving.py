@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from kaito.api.core import Pod, Workload
 from kaito.api.meta import Condition
@@ -14,8 +15,8 @@ from kaito.api.workspace import (
     TuningStatus,
     Workspace,
 )
-from kaito.kube.resources import DEPLOYMENTS, SERVICES
-from kaito.workspace.actions import Action, Apply
+from kaito.kube.resources import DEPLOYMENTS, SERVICES, STATEFUL_SETS
+from kaito.workspace.actions import Action, Apply, Delete
 from kaito.workspace.causes import Cause
 from kaito.workspace.explain.pods import cause_of_pod
 from kaito.workspace.names import LABEL_ROLE, ROLE_SERVE
@@ -24,7 +25,9 @@ from kaito.workspace.plan.inputs import Inputs
 from kaito.workspace.plan.nodes import NodePlan
 from kaito.workspace.plan.sizing import Sizing
 from kaito.workspace.references import named_preset
-from kaito.workspace.render.server import ServedAdapter, Server, render_server, render_service
+from kaito.workspace.render.server import ServedAdapter, Server, render_server
+from kaito.workspace.render.services import render_headless, render_service
+from kaito.workspace.render.template import render_template
 
 STARTUP_BASE = 1800
 STARTUP_PER_GIB = 18
@@ -51,21 +54,45 @@ def plan_serving(
 ) -> ServingPlan:
     """`tuned` is the finished training of a tuning Workspace, None for an inference Workspace."""
     workspace = observed.workspace
-    preset = named_preset(workspace)
-    if preset is None or sizing.model is None:
-        return pending_serving(
-            Cause("TemplateNotServed", "Serving a pod template is not built yet", "Use a preset.", "you", True)
-        )
     namespace = workspace.metadata.namespace
-    service = Apply(SERVICES, namespace, render_service(workspace))
-    blocked = sizing.cause or inputs.missing or nodes.cause
-    if blocked is not None and observed.deployment is None:
-        return ServingPlan((service,), _not_ready(blocked), blocked)
-    body = render_server(_server(observed, inputs, sizing, nodes, preset, tuned))
-    wanted = body["metadata"]["annotations"][ANNOTATION_HASH]
-    actions = (service, Apply(DEPLOYMENTS, namespace, body)) if inputs.missing is None else (service,)
-    cause = _cause_of_server(observed, wanted)
+    services = _services(workspace, sizing)
+    workload = observed.stateful_set if sizing.nodes > 1 else observed.deployment
+    blocked = inputs.missing or nodes.cause
+    if blocked is not None and workload is None:
+        return ServingPlan(services, _not_ready(blocked), blocked)
+    body = _workload(observed, inputs, sizing, nodes, tuned)
+    actions: tuple[Action, ...] = services
+    if inputs.missing is None:
+        kind = STATEFUL_SETS if sizing.nodes > 1 else DEPLOYMENTS
+        actions = (*services, *_other_shape(observed, sizing), Apply(kind, namespace, body))
+    cause = _cause_of_server(observed, workload, body["metadata"]["annotations"][ANNOTATION_HASH], sizing)
     return ServingPlan(actions, _not_ready(cause) if cause else _READY, cause)
+
+
+def _services(workspace: Workspace, sizing: Sizing) -> tuple[Action, ...]:
+    namespace = workspace.metadata.namespace
+    is_split = sizing.nodes > 1 and named_preset(workspace) is not None
+    service = Apply(SERVICES, namespace, render_service(workspace, leader_only=is_split))
+    return (service, Apply(SERVICES, namespace, render_headless(workspace))) if sizing.nodes > 1 else (service,)
+
+
+def _other_shape(observed: Observed, sizing: Sizing) -> tuple[Action, ...]:
+    """A server that came to need more nodes, or fewer, changes its kind of workload; both cannot have the GPUs."""
+    kind, other = (DEPLOYMENTS, observed.deployment) if sizing.nodes > 1 else (STATEFUL_SETS, observed.stateful_set)
+    if other is None or other.metadata.deletionTimestamp is not None:
+        return ()
+    return (Delete(kind, other.metadata.namespace, other.metadata.name, other.metadata.uid),)
+
+
+def _workload(
+    observed: Observed, inputs: Inputs, sizing: Sizing, nodes: NodePlan, tuned: TuningStatus | None
+) -> dict[str, Any]:
+    workspace = observed.workspace
+    preset = named_preset(workspace)
+    if preset is None:
+        template = workspace.inference.template if workspace.inference else None
+        return render_template(workspace, template or {}, nodes.placement, sizing.nodes)
+    return render_server(_server(observed, inputs, sizing, nodes, preset, tuned))
 
 
 def pending_serving(cause: Cause) -> ServingPlan:
@@ -135,18 +162,17 @@ def _without_tag(image: str) -> str:
     return head if colon and "/" not in tail else repository
 
 
-def _cause_of_server(observed: Observed, wanted: str) -> Cause | None:
+def _cause_of_server(observed: Observed, workload: Workload | None, wanted: str, sizing: Sizing) -> Cause | None:
     """Why the server that is wanted does not answer yet; None when all of it does."""
-    workload = observed.deployment
     if workload is None or workload.metadata.annotations.get(ANNOTATION_HASH) != wanted:
         return Cause("PodStarting", "The pod is being started")
     pods = [pod for pod in observed.pods_of(LABEL_ROLE, ROLE_SERVE) if _is_current(pod, wanted)]
-    if _is_rolled_out(workload) and pods and all(_is_ready(pod) for pod in pods):
+    if _is_rolled_out(workload) and len(pods) >= sizing.nodes and all(_is_ready(pod) for pod in pods):
         return None
     if pods:
         # Where all pods are ready, the workload's own status is about to follow.
         pod = next((pod for pod in reversed(pods) if not _is_ready(pod)), pods[-1])
-        return cause_of_pod(pod, observed.progress.get(pod.metadata.uid))
+        return cause_of_pod(pod, observed.progress.get(pod.metadata.uid), sizing.words)
     message = next((c.message for c in workload.status.conditions if c.type == "ReplicaFailure"), "")
     if message:
         hint = "See the namespace's quota and the admission of pods."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import yaml
@@ -14,6 +14,7 @@ from kaito.estimate import DEFAULT_CONTEXT, Estimate, estimate_serving, estimate
 from kaito.workspace.causes import Cause
 from kaito.workspace.names import INFERENCE_CONFIG
 from kaito.workspace.observe import Observed
+from kaito.workspace.plan.byo import existing_instance
 from kaito.workspace.references import named_preset
 
 GPU_RESOURCE = "nvidia.com/gpu"
@@ -38,6 +39,11 @@ class Sizing:
         return (figures.weights_bytes or 0) if figures else 0
 
     @property
+    def words(self) -> str:
+        """The estimate in one sentence; empty where there is none."""
+        return self.estimate.why if self.estimate else ""
+
+    @property
     def status(self) -> EstimateStatus | None:
         """The estimate in the status's words."""
         if self.estimate is None:
@@ -56,26 +62,39 @@ def plan_sizing(observed: Observed) -> Sizing:
     """From a Workspace that has been found valid."""
     workspace = observed.workspace
     preset = named_preset(workspace)
-    instance = find_instance_type(workspace.resource.instanceType)
+    asked = workspace.resource.count or 1
     if preset is None:
-        return Sizing(instance=instance, nodes=workspace.resource.count or 1)
+        return Sizing(nodes=asked)
     model = find_model(preset.name)
+    instance = _instance(observed)
+    if isinstance(instance, Cause):
+        return Sizing(model=model, nodes=asked, cause=instance)
     if model is None or instance is None:
-        return Sizing(model=model, nodes=workspace.resource.count or 1, gpus=1)
+        return Sizing(model=model, nodes=asked, gpus=1)
+    sized = Sizing(model, instance, None, asked, instance.gpu_count, instance.resource or GPU_RESOURCE)
+    if not instance.gpu_memory_mib:
+        return sized
     estimate = _estimate(observed, model, instance)
-    cause = None
-    if not estimate.fits and ANNOTATION_BYPASS_CHECKS not in workspace.metadata.annotations:
-        hint = f"Choose an instance type with more GPU memory, or add the annotation {ANNOTATION_BYPASS_CHECKS}."
-        cause = Cause("InsufficientGPUMemory", estimate.why, hint, "you", is_final=True)
-    return Sizing(
-        model=model,
-        instance=instance,
-        estimate=estimate,
-        nodes=estimate.nodes,
-        gpus=instance.gpu_count,
-        gpu_resource=instance.resource or GPU_RESOURCE,
-        cause=cause,
-    )
+    cause = _cause_of_misfit(workspace, estimate)
+    return replace(sized, estimate=estimate, nodes=max(estimate.nodes, _least(estimate, asked)), cause=cause)
+
+
+def _instance(observed: Observed) -> InstanceType | Cause | None:
+    if observed.settings.node_mode == "byo":
+        return existing_instance(observed)
+    return find_instance_type(observed.workspace.resource.instanceType)
+
+
+def _least(estimate: Estimate, asked: int) -> int:
+    """Where the memory is not known, the user's count is all there is to go by."""
+    return 1 if estimate.weights_bytes else asked
+
+
+def _cause_of_misfit(workspace: Workspace, estimate: Estimate) -> Cause | None:
+    if estimate.fits or ANNOTATION_BYPASS_CHECKS in workspace.metadata.annotations:
+        return None
+    hint = f"Choose an instance type with more GPU memory, or add the annotation {ANNOTATION_BYPASS_CHECKS}."
+    return Cause("InsufficientGPUMemory", estimate.why, hint, "you", is_final=True)
 
 
 def _estimate(observed: Observed, model: Model, instance: InstanceType) -> Estimate:
@@ -101,7 +120,3 @@ def _longest(text: str) -> int:
 
 def _gi(size: int) -> str:
     return f"{size / GIB:.2f}Gi" if size >= GIB // 10 else f"{size / 2**20:.1f}Mi"
-
-
-def is_template(workspace: Workspace) -> bool:
-    return workspace.inference is not None and workspace.inference.preset is None

@@ -86,7 +86,7 @@ def plan_tuning(observed: Observed, inputs: Inputs, sizing: Sizing, nodes: NodeP
     pods = [pod for pod in observed.pods_of(LABEL_ROLE, ROLE_TUNE) if pod.metadata.deletionTimestamp is None]
     if is_true(job.status.conditions, "Complete"):
         return _finish(observed, job, pods, wanted)
-    return _follow(observed, job, pods)
+    return _follow(observed, job, pods, sizing)
 
 
 def _tuning(workspace: Workspace) -> Tuning:
@@ -127,7 +127,7 @@ def _job(observed: Observed, inputs: Inputs, sizing: Sizing, nodes: NodePlan) ->
     )
 
 
-def _follow(observed: Observed, job: Job, pods: list[Pod]) -> TuningPlan:
+def _follow(observed: Observed, job: Job, pods: list[Pod], sizing: Sizing) -> TuningPlan:
     """A Job that is not complete: running, stopped by us, or failed."""
     status = _progress(observed, pods)
     stopped = job.metadata.annotations.get(ANNOTATION_STOPPED)
@@ -139,12 +139,12 @@ def _follow(observed: Observed, job: Job, pods: list[Pod]) -> TuningPlan:
         _, cause = wrong
         return _failed(cause, status, (_stop(job, cause),))
     if is_true(job.status.conditions, "Failed"):
-        return _failed(_cause_of_failure(observed, job, pods), status)
+        return _failed(_cause_of_failure(observed, job, pods, sizing), status)
     alive = [pod for pod in pods if pod.status.phase not in ("Succeeded", "Failed")]
     if not alive:
         return _waiting(Cause("WorkspaceTuningJobStatusPending", "The tuning pod is being made"), status)
     pod = alive[-1]
-    cause = cause_of_pod(pod, observed.progress.get(pod.metadata.uid))
+    cause = cause_of_pod(pod, observed.progress.get(pod.metadata.uid), sizing.words)
     started = Condition("JobStarted", "True", "WorkspaceTuningJobStatusStarted", "The tuning Job has started.")
     pending = Condition("TuningSucceeded", "False", cause.reason, cause.text)
     has_started = any(c.state.running or c.state.terminated for c in pod.status.initContainerStatuses)
@@ -160,10 +160,10 @@ def _stop(job: Job, cause: Cause) -> Patch:
     return Patch(JOBS, job.metadata.namespace, job.metadata.name, body)
 
 
-def _cause_of_failure(observed: Observed, job: Job, pods: list[Pod]) -> Cause:
+def _cause_of_failure(observed: Observed, job: Job, pods: list[Pod], sizing: Sizing) -> Cause:
     hint = f"Mend it, then `kubectl delete job {job.metadata.name}`: the training starts again."
     if pods:
-        found = cause_of_pod(pods[-1], observed.progress.get(pods[-1].metadata.uid))
+        found = cause_of_pod(pods[-1], observed.progress.get(pods[-1].metadata.uid), sizing.words)
         return Cause(found.reason, found.message, found.hint or hint, "you", is_final=True)
     failed = find(job.status.conditions, "Failed")
     message = failed.message if failed else "The tuning Job failed"

@@ -10,12 +10,15 @@ from kaito.api.workspace import ANNOTATION_NODE_IMAGE, Workspace
 from kaito.catalog.instances import InstanceType
 from kaito.kube.resources import Resource
 from kaito.workspace.names import owner_labels
+from kaito.workspace.settings import NodeClass
 
 GIB = 2**30
 DISK_SLACK_GIB = 80
 """For images and the system, beside the weights."""
 LEAST_DISK_GIB = 120
 POOL = "kaito"
+GPU_PROVISIONER_CLASS = NodeClass("kaito.sh", "v1alpha1", "KaitoNodeClass", "default")
+"""The gpu-provisioner knows its claims by this reference; nothing of that kind has to exist."""
 
 
 def render_claim(
@@ -25,34 +28,56 @@ def render_claim(
     instance: InstanceType | None,
     labels: Mapping[str, str],
     weights_bytes: int,
+    node_class: NodeClass | None = None,
 ) -> dict[str, Any]:
-    """A claim for one node of the Workspace's instance type; `labels` are those that the node shall carry too."""
+    """A claim for one node of the Workspace's instance type; `labels` are those that the node shall carry too.
+
+    With `node_class` it is for Karpenter itself, else for the gpu-provisioner.
+    """
     if api.kind == "Machine":
         return _machine(name, workspace, instance, labels, weights_bytes)
+    if node_class is not None:
+        return _standalone(api, name, workspace, labels, node_class)
     image = workspace.metadata.annotations.get(ANNOTATION_NODE_IMAGE)
     annotations = {ANNOTATION_DO_NOT_DISRUPT: "true", **({ANNOTATION_NODE_IMAGE: image} if image else {})}
-    spec = _spec(workspace, LABEL_NODEPOOL, POOL, weights_bytes)
-    spec["nodeClassRef"] = _node_class(api.version)
-    if api.version == "v1":
-        # The default of 720 h would take a GPU node away from under a running server.
-        spec["expireAfter"] = "Never"
+    spec = _spec(workspace, _in(LABEL_NODEPOOL, POOL))
+    spec["resources"] = _disk(weights_bytes)
+    spec["nodeClassRef"] = _node_class(api.version, GPU_PROVISIONER_CLASS)
     metadata = {
         "name": name,
         "labels": {**labels, LABEL_NODEPOOL: POOL, **owner_labels(workspace)},
         "annotations": annotations,
     }
-    return {"metadata": metadata, "spec": spec}
+    return {"metadata": metadata, "spec": _unexpiring(api, spec)}
+
+
+def _standalone(
+    api: Resource[Any], name: str, workspace: Workspace, labels: Mapping[str, str], node_class: NodeClass
+) -> dict[str, Any]:
+    """Without a pool's label, which would give the claim to the pool, and without a request for storage, which no node
+    ever offers, so that Karpenter would wait for it for ever."""
+    spec = _spec(workspace)
+    spec["nodeClassRef"] = _node_class(api.version, node_class)
+    metadata = {
+        "name": name,
+        "labels": {**labels, **owner_labels(workspace)},
+        "annotations": {ANNOTATION_DO_NOT_DISRUPT: "true"},
+    }
+    return {"metadata": metadata, "spec": _unexpiring(api, spec)}
+
+
+def _unexpiring(api: Resource[Any], spec: dict[str, Any]) -> dict[str, Any]:
+    """The default of 720 h in v1 would take a GPU node away from under a running server."""
+    return {**spec, "expireAfter": "Never"} if api.version == "v1" else spec
 
 
 def _machine(
     name: str, workspace: Workspace, instance: InstanceType | None, labels: Mapping[str, str], weights_bytes: int
 ) -> dict[str, Any]:
-    spec = _spec(workspace, LABEL_PROVISIONER, "default", weights_bytes)
     architecture = instance.architecture if instance else "amd64"
-    spec["requirements"] += [
-        _in("kaito.sh/machine-type", "gpu"),
-        _in("kubernetes.io/arch", architecture),
-    ]
+    pool, kind = _in(LABEL_PROVISIONER, "default"), _in("kaito.sh/machine-type", "gpu")
+    spec = _spec(workspace, pool, kind, _in("kubernetes.io/arch", architecture))
+    spec["resources"] = _disk(weights_bytes)
     spec["machineTemplateRef"] = {"name": name}
     metadata = {
         "name": name,
@@ -62,23 +87,23 @@ def _machine(
     return {"metadata": metadata, "spec": spec}
 
 
-def _spec(workspace: Workspace, pool_key: str, pool: str, weights_bytes: int) -> dict[str, Any]:
-    disk = max(LEAST_DISK_GIB, -(-weights_bytes // GIB) + DISK_SLACK_GIB)
+def _spec(workspace: Workspace, *more: dict[str, Any]) -> dict[str, Any]:
+    instance_type = _in(LABEL_INSTANCE_TYPE, workspace.resource.instanceType)
     return {
-        "requirements": [
-            _in(pool_key, pool),
-            _in(LABEL_INSTANCE_TYPE, workspace.resource.instanceType),
-            _in("kubernetes.io/os", "linux"),
-        ],
+        "requirements": [*more, instance_type, _in("kubernetes.io/os", "linux")],
         "taints": [{"key": "sku", "value": "gpu", "effect": "NoSchedule"}],
-        "resources": {"requests": {"storage": f"{disk}Gi"}},
     }
 
 
-def _node_class(version: str) -> dict[str, str]:
+def _disk(weights_bytes: int) -> dict[str, Any]:
+    size = max(LEAST_DISK_GIB, -(-weights_bytes // GIB) + DISK_SLACK_GIB)
+    return {"requests": {"storage": f"{size}Gi"}}
+
+
+def _node_class(version: str, chosen: NodeClass) -> dict[str, str]:
     if version == "v1":
-        return {"group": "kaito.sh", "kind": "KaitoNodeClass", "name": "default"}
-    return {"apiVersion": "kaito.sh/v1alpha1", "kind": "KaitoNodeClass", "name": "default"}
+        return {"group": chosen.group, "kind": chosen.kind, "name": chosen.name}
+    return {"apiVersion": f"{chosen.group}/{chosen.version}", "kind": chosen.kind, "name": chosen.name}
 
 
 def _in(key: str, value: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The server: a Deployment on one node, a StatefulSet on several, and the Services in front of it."""
+"""The server of a preset: a Deployment on one node, a StatefulSet on several."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from kaito.api.workspace import ANNOTATION_ENABLE_LB, ANNOTATION_HASH, Preset, Workspace
+from kaito.api.workspace import ANNOTATION_HASH, Preset, Workspace
 from kaito.catalog.models import Model
 from kaito.workspace.names import (
     HTTP_PORT,
@@ -19,6 +19,7 @@ from kaito.workspace.names import (
     headless_name,
     pod_labels,
 )
+from kaito.workspace.render.distributed import distribute
 from kaito.workspace.render.pods import (
     ADAPTER_SOURCE_DIR,
     ADAPTERS_DIR,
@@ -37,8 +38,6 @@ from kaito.workspace.render.pods import (
     shared_memory,
     step,
 )
-
-TORCH_PORT = 29500
 
 
 @dataclass(frozen=True)
@@ -74,21 +73,32 @@ class Server:
 
 
 def render_server(server: Server) -> dict[str, Any]:
-    """The Deployment of a preset on one node."""
+    """The Deployment of a preset on one node, or the StatefulSet of one on several."""
     template = _template(server)
-    wanted = digest({"template": template, "config": server.config_text})
-    template["metadata"]["annotations"] = {ANNOTATION_HASH: wanted}
-    metadata = child_metadata(server.workspace, server.workspace.metadata.name, {ANNOTATION_HASH: wanted})
-    # The server holds all GPUs that were asked for it, so a second one beside it would find no place.
-    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
-    spec = {
-        "replicas": 1,
-        "selector": {"matchLabels": pod_labels(server.workspace, ROLE_SERVE)},
-        "strategy": strategy,
-        "progressDeadlineSeconds": server.startup_seconds + 600,
-        "template": template,
+    return render_workload(server.workspace, template, server.nodes, server.startup_seconds, server.config_text)
+
+
+def render_workload(
+    workspace: Workspace, template: dict[str, Any], nodes: int, startup_seconds: int = 0, config_text: str = ""
+) -> dict[str, Any]:
+    """The workload around a pod template, which gets the hash of all that made it."""
+    wanted = digest({"template": template, "config": config_text})
+    metadata = template["metadata"]
+    hashed = {**template, "metadata": {**metadata, "annotations": {**metadata["annotations"], ANNOTATION_HASH: wanted}}}
+    spec: dict[str, Any] = {
+        "replicas": nodes,
+        "selector": {"matchLabels": pod_labels(workspace, ROLE_SERVE)},
+        "template": hashed,
     }
-    return {"metadata": metadata, "spec": spec}
+    if nodes > 1:
+        # The pods of one server need each other to start, so none may wait for the one before it.
+        spec |= {"serviceName": headless_name(workspace), "podManagementPolicy": "Parallel"}
+    else:
+        # The server holds all GPUs that were asked for it, so a second one beside it would find no place.
+        rolling = {"maxSurge": 0, "maxUnavailable": 1}
+        spec |= {"strategy": {"type": "RollingUpdate", "rollingUpdate": rolling}}
+        spec |= {"progressDeadlineSeconds": startup_seconds + 600}
+    return {"metadata": child_metadata(workspace, workspace.metadata.name, {ANNOTATION_HASH: wanted}), "spec": spec}
 
 
 def _template(server: Server) -> dict[str, Any]:
@@ -104,7 +114,8 @@ def _template(server: Server) -> dict[str, Any]:
     spec = pod_spec(
         init_containers, [_serve_step(server)], volumes, server.placement, server.preset.presetOptions.imagePullSecrets
     )
-    return {"metadata": {"labels": pod_labels(server.workspace, ROLE_SERVE)}, "spec": spec}
+    annotations = {"kubectl.kubernetes.io/default-container": "serve"}
+    return {"metadata": {"labels": pod_labels(server.workspace, ROLE_SERVE), "annotations": annotations}, "spec": spec}
 
 
 def _adapter_step(server: Server, adapter: ServedAdapter) -> tuple[dict[str, Any], Mounts]:
@@ -157,33 +168,9 @@ def _serve_step(server: Server) -> dict[str, Any]:
     container = read_only(container, "weights", "config", "adapters")
     container["ports"] = [{"name": "http", "containerPort": HTTP_PORT}]
     tries = max(1, server.startup_seconds // 2)
+    if server.nodes > 1:
+        return distribute(container, server.workspace, server.nodes, tries)
     container["startupProbe"] = http_probe("/health", periodSeconds=2, failureThreshold=tries, timeoutSeconds=5)
     container["livenessProbe"] = http_probe("/health", periodSeconds=10, failureThreshold=6, timeoutSeconds=10)
     container["readinessProbe"] = http_probe("/health", periodSeconds=2, failureThreshold=3, timeoutSeconds=5)
     return container
-
-
-def render_service(workspace: Workspace, *, leader_only: bool = False) -> dict[str, Any]:
-    """80 to the HTTP server and 29500 for torch; a LoadBalancer when the annotation says so, then with HTTP alone."""
-    is_public = workspace.metadata.annotations.get(ANNOTATION_ENABLE_LB) == "True"
-    ports = [_port("http", 80, HTTP_PORT)] + ([] if is_public else [_port("torch", TORCH_PORT, TORCH_PORT)])
-    selector = pod_labels(workspace, ROLE_SERVE)
-    if leader_only:
-        selector["statefulset.kubernetes.io/pod-name"] = f"{workspace.metadata.name}-0"
-    spec = {"type": "LoadBalancer" if is_public else "ClusterIP", "ports": ports, "selector": selector}
-    return {"metadata": child_metadata(workspace, workspace.metadata.name), "spec": spec}
-
-
-def render_headless(workspace: Workspace) -> dict[str, Any]:
-    """Names for the pods of a server on several nodes, before they are ready: that is how they find each other."""
-    spec = {
-        "clusterIP": "None",
-        "publishNotReadyAddresses": True,
-        "ports": [_port("torch", TORCH_PORT, TORCH_PORT)],
-        "selector": pod_labels(workspace, ROLE_SERVE),
-    }
-    return {"metadata": child_metadata(workspace, headless_name(workspace)), "spec": spec}
-
-
-def _port(name: str, port: int, target: int) -> dict[str, Any]:
-    return {"name": name, "port": port, "targetPort": target, "protocol": "TCP"}
