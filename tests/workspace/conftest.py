@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -35,11 +36,11 @@ class Stage:
         self.tasks.append(task)
         return task
 
-    def operate(self, **config: Any) -> Operator:
-        """Start an operator; its client counts the calls it makes."""
+    def operate(self, ahead: timedelta = timedelta(), **config: Any) -> Operator:
+        """Start an operator whose clock is `ahead` of the server's; its client counts the calls it makes."""
         client = Client.connect(self.cluster.kubeconfig, field_manager="kaito-workspace")
         self.clients.append(client)
-        operator = Operator(client, OperatorConfig(**config))
+        operator = Operator(client, OperatorConfig(**config), lambda: datetime.now(UTC) + ahead)
         self.play(operator.run)
         return operator
 

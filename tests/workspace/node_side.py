@@ -53,6 +53,7 @@ class NodeSide:
     jobs: bool = True
     servers: bool = True
     resource: Resource[dict[str, Any]] = field(default=CLAIMS)
+    pods: Resource[dict[str, Any]] = field(default=PODS)
 
     async def run(self) -> None:
         """Go on until cancelled, looking at the cluster again and again as no informer is under test here."""

@@ -7,9 +7,10 @@ import ipaddress
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast, get_args
 
@@ -106,11 +107,13 @@ def _one_of(flag: str, value: str, allowed: Sequence[str]) -> None:
 class Operator:
     """The controller with all that it needs, on a client that somebody else closes."""
 
-    def __init__(self, client: Client, config: OperatorConfig) -> None:
+    def __init__(
+        self, client: Client, config: OperatorConfig, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._client = client
         self._config = config
-        self.caches = Caches(client, config.namespace)
-        self.workspaces = WorkspaceController(client, self.caches, config.settings, workers=config.workers)
+        self.caches = Caches(client, config.namespace, now)
+        self.workspaces = WorkspaceController(client, self.caches, config.settings, workers=config.workers, now=now)
         self._poller = Poller(
             client,
             self.caches.pods.store,

@@ -142,6 +142,10 @@ def _at_work(pod: Pod, progress: Progress | None) -> Cause:
     if progress is not None and progress.state == "Waiting":
         reason = progress.reason or "Waiting"
         return Cause(reason, f"{progress.step}: {progress.message}", progress.hint, "you")
+    mute = next((c for c in pod.status.containerStatuses if c.name == "serve" and c.started and not c.ready), None)
+    if mute is not None:
+        hint = "See `kubectl logs` of the pod; the server is restarted when this lasts."
+        return Cause("ServerNotAnswering", "The server runs but does not answer its health check", hint, "the runtime")
     running = next((c.name for c in containers(pod) if c.state.running), "")
     if any(c.name == "serve" for c in pod.status.containerStatuses) and (running or _has_begun(pod)):
         running = "serve"

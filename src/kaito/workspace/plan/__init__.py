@@ -8,7 +8,7 @@ from kaito.api.meta import Condition
 from kaito.api.workspace import FINALIZER, TuningStatus
 from kaito.kube.resources import CONFIG_MAPS
 from kaito.workspace.actions import Action, Apply, Delete, Plan, Status
-from kaito.workspace.causes import Cause
+from kaito.workspace.causes import ROUTINE, Cause
 from kaito.workspace.observe import Observed
 from kaito.workspace.plan.engine import resolve_engine_config
 from kaito.workspace.plan.inputs import Inputs, plan_inputs
@@ -76,10 +76,15 @@ def _serving(
 
 
 def _deepest(nodes: NodePlan, tuning: TuningPlan | None, serving: ServingPlan) -> Cause | None:
-    """The first thing on the way that is not there, which all after it wait for."""
+    """What all else waits for: trouble with the nodes, before work that only seems to go its way on them."""
     if tuning is not None and not tuning.is_done:
-        return tuning.cause
-    return serving.cause or (nodes.cause if serving.condition is not None else None)
+        found = tuning.cause
+    elif serving.condition is None:
+        return None
+    else:
+        found = serving.cause or nodes.cause
+    is_quiet = found is None or found.reason in ROUTINE
+    return nodes.cause if nodes.cause is not None and is_quiet else found
 
 
 def _conditions(
