@@ -64,7 +64,7 @@ class ProvisionerConfig:
     workers: int = WORKERS
     metrics_port: int = 0
     health_port: int = 0
-    bind: str = "127.0.0.1"
+    bind: str = "0.0.0.0"  # noqa: S104 - probes and metrics are read from outside the pod
 
     @property
     def policy(self) -> Policy:
@@ -120,7 +120,19 @@ def make_provider(config: ProvisionerConfig, client: Client) -> Provider:
 
         scenario = load_scenario(config.faults) if config.faults else CALM
         return SimulatedProvider(client, SimulatedCloud(scenario))
-    raise ConfigError(f"provider {config.provider} is not built yet")
+    return _azure_provider()
+
+
+def _azure_provider() -> Provider:
+    from kaito.nodes.providers.azure.config import read_config
+    from kaito.nodes.providers.azure.provider import connect
+
+    azure = read_config(os.environ)
+    try:
+        return connect(azure)
+    except ImportError as error:
+        message = f"the azure provider needs the Azure SDK, which is not installed ({error.name})"
+        raise ConfigError(message, hint="install it with: pip install 'kaito[azure]'") from error
 
 
 class Provisioner:
@@ -141,7 +153,6 @@ class Provisioner:
         instances = Instances(self._provider, idle_seconds=self._config.list_every.total_seconds())
         caches = self._caches(served)
         controller = self._controller(served, caches, instances)
-        collector = self._collector(served, caches, instances)
         try:
             async with asyncio.TaskGroup() as group:
                 for informer in caches.all():
@@ -151,7 +162,7 @@ class Provisioner:
                 self._probes.ready = True
                 group.create_task(self._provider.run())
                 group.create_task(instances.run())
-                group.create_task(collector)
+                group.create_task(self._collect(served, caches, instances))
                 group.create_task(controller.run())
         finally:
             self._probes.ready = False
@@ -217,7 +228,7 @@ class Provisioner:
         instances.listen(changed)
         return controller
 
-    async def _collector(self, served: list[Codec], caches: Caches, instances: Instances) -> None:
+    async def _collect(self, served: list[Codec], caches: Caches, instances: Instances) -> None:
         listed = asyncio.Event()
         instances.after_list(listed.set)
         collector = GarbageCollector(
