@@ -72,9 +72,19 @@ _MAPS: Final = {
     "MutatingWebhook.matchConditions": "name",
     "CustomResourceDefinitionStatus.conditions": "type",
     "JSONSchemaProps.x-kubernetes-validations": "rule",
+    "JobSchedulingConfiguration.resourceClaims": "name",
+    "PodSpec.evictionResponders": "name",
+    "PodStatus.nodeAllocatableResourceClaimStatuses": "resourceClaimName",
+    "NodeAllocatableResourceClaimStatus.mapping": "name",
+    "NodeAllocatableResourceClaimStatus.overhead": "name",
+    "CSINodeStatus.storageHealth": "name",
 }
 # Lists with keys for server-side apply that strategic merge replaces whole.
-_MAPS_WITHOUT_MERGE: Final = {"ResourceRequirements.claims": "name"}
+_MAPS_WITHOUT_MERGE: Final = {
+    "ResourceRequirements.claims": "name",
+    "ResourceStatus.resources": "resourceID",
+    "PodStatus.volumeHealth": "name",
+}
 # Merged by strategic merge patch, replaced whole by server-side apply.
 _MERGED_ATOMIC: Final = {"JobStatus.conditions": "type", "PodStatus.hostIPs": "ip"}
 _SETS: Final = frozenset(
@@ -82,17 +92,24 @@ _SETS: Final = frozenset(
         "ObjectMeta.finalizers",
         "NodeSpec.podCIDRs",
         "Endpoint.addresses",
+        "PodFailurePolicyOnExitCodesRequirement.values",
+        "VolumeMount.bindMountOptions",
+        "ContainerRestartRuleOnExitCodes.values",
+        "NodePodPreemptionPolicy.disableResizePreemption",
+        "NodeAllocatableResourceClaimStatus.containers",
+        "CSIDriverSpec.volumeLifecycleModes",
         "UncountedTerminatedPods.failed",
         "UncountedTerminatedPods.succeeded",
     }
 )
 _MERGED_SETS: Final = frozenset({"ObjectMeta.finalizers", "NodeSpec.podCIDRs"})
 _RETAIN_KEYS: Final = frozenset({"PodSpec.volumes", "PodSpec.resourceClaims", "PodStatus.resourceClaimStatuses"})
+_STRATEGIES: Final = {"DeploymentSpec.strategy": "retainKeys", "PodDisruptionBudgetSpec.selector": "replace"}
 _ATOMIC_CLASSES: Final = _words(
     "LabelSelector LocalObjectReference ObjectReference TypedLocalObjectReference SecretReference SecretKeySelector "
     "ConfigMapKeySelector ObjectFieldSelector ResourceFieldSelector FileKeySelector NodeSelector NodeSelectorTerm "
     "TopologySelectorTerm ScopeSelector EndpointAddress EndpointPort RoleRef Subject OwnerReference ParamRef "
-    "NamedRuleWithOperations"
+    "ServiceBackendPort EvictionResponder"
 )
 _ATOMIC_FIELDS: Final = frozenset({"PodSpec.nodeSelector", "ServiceSpec.selector", "ManagedFieldsEntry.fieldsV1"})
 
@@ -226,8 +243,8 @@ def _list_markers(key: str) -> Json:
         found |= {"x-kubernetes-patch-strategy": strategy, "x-kubernetes-patch-merge-key": merge_key.split()[0]}
     elif key in _MERGED_SETS:
         found["x-kubernetes-patch-strategy"] = "merge"
-    elif key == "DeploymentSpec.strategy":
-        found["x-kubernetes-patch-strategy"] = "retainKeys"
+    elif key in _STRATEGIES:
+        found["x-kubernetes-patch-strategy"] = _STRATEGIES[key]
     return found
 
 

@@ -36,6 +36,7 @@ class Node:
     map_keys: tuple[str, ...] = ()
     atomic_map: bool = False
     patch_merge: bool = False
+    patch_replace: bool = False
     retain_keys: bool = False
     merge_key: str = ""
     rules: tuple[Json, ...] = ()
@@ -107,6 +108,7 @@ class Compiler:
 def _read_patch_strategy(node: Node, raw: Json) -> None:
     strategies = str(raw.get("x-kubernetes-patch-strategy") or "").split(",")
     node.patch_merge = "merge" in strategies
+    node.patch_replace = "replace" in strategies
     node.retain_keys = "retainKeys" in strategies
     node.merge_key = raw.get("x-kubernetes-patch-merge-key") or ""
 

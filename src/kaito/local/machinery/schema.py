@@ -52,7 +52,7 @@ class Schema:
     def _validator(self) -> jsonschema_rs.Draft4Validator:
         with _LOCK:
             if self.builtin:
-                return validation.compile_validator(self.raw, builtin_schemas.closure(self.raw))
+                return validation.compile_validator(self.raw, _as_checked(builtin_schemas.closure(self.raw)))
             reference = {"$ref": f"#/$defs/{OBJECT_META}"}
             own = self.raw.get("properties") or {}
             metadata: Json = {"allOf": [reference, own["metadata"]]} if own.get("metadata") else reference
@@ -91,3 +91,15 @@ class Schema:
         for key in path:
             node = node.child(key) if node is not None else None
         return node if node is not None else ANY
+
+
+def _as_checked(definitions: dict[str, Json]) -> dict[str, Json]:
+    """Built-in definitions as Kubernetes checks them: a status may lack fields that its Go type always writes."""
+    return {
+        name: {key: value for key, value in body.items() if key != "required"} if _is_status(name) else body
+        for name, body in definitions.items()
+    }
+
+
+def _is_status(name: str) -> bool:
+    return name.endswith(("Status", "Condition")) or ".ContainerState" in name

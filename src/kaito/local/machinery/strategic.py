@@ -56,6 +56,8 @@ def _retained(original: Json, patch: Json) -> Json:
 def _merge_value(merged: Json, key: str, value: Any, patch: Json, node: Node) -> Any:
     existing = merged.get(key)
     if isinstance(value, dict):
+        if node.patch_replace:
+            return _without_directives(value)
         return merge(existing if isinstance(existing, dict) else {}, value, node)
     if isinstance(value, list):
         if node.patch_merge:
