@@ -99,6 +99,7 @@ class Writer:
         """A review is checked like any object, and then answered instead of stored."""
         meta.check_type(call, obj)
         self._prune(call, obj)
+        call.resource.info.schema.default(obj)
         causes = call.resource.info.schema.validate(obj)
         if causes:
             raise errors.invalid(call.resource.info.group, call.resource.info.kind, "", causes)
