@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 from tests.local.agent.bench import NODES, PODS, Bench, conditions, container, pod, status_of, terminated
 
@@ -113,13 +114,11 @@ async def test_what_ignores_sigterm_is_killed_with_its_children(bench: Bench) ->
     assert not trace.exists()
 
 
-async def _exists(path) -> bool:  # type: ignore[no-untyped-def]  # a Path
+async def _exists(path: Path) -> bool:
     return bool(path.exists() and path.read_text().strip())
 
 
 def _is_alive(pid: int) -> bool:
-    from pathlib import Path
-
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
