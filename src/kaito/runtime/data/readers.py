@@ -99,18 +99,23 @@ def _json_kind(text: str) -> str:
     first, _, rest = text.lstrip().partition("\n")
     try:
         value = msgspec.json.decode(first)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         # A broken first line with an object on the next is JSONL with a bad row, not one JSON document.
         following = rest.lstrip().partition("\n")[0]
         complete = following.startswith("{") and following.rstrip().endswith("}") and first.rstrip() not in ("{", "[")
         return "jsonl" if complete and first.startswith("{") else "json"
     if isinstance(value, list):
-        return "jsonl" if rest.strip() else "json"
+        return "jsonl" if rest.strip() or _is_conversation(value) else "json"
     if not rest.strip() and any(
         isinstance(part, list) and part and isinstance(part[0], dict) for part in value.values()
     ):
         return "jsonl" if known_columns(value) else "json"
     return "jsonl"
+
+
+def _is_conversation(value: list[Any]) -> bool:
+    """Whether a list is one chat rather than many rows."""
+    return bool(value) and all(isinstance(one, dict) and ("role" in one or "from" in one) for one in value)
 
 
 def _table_kind(text: str, name: str) -> str:
@@ -153,7 +158,7 @@ def _read_json(path: Path, name: str, compression: str) -> Rows:
 def _records(value: Any) -> list[Any]:
     """The list of rows in a JSON document: itself, or the only list of objects inside."""
     if isinstance(value, list):
-        return value
+        return [value] if _is_conversation(value) else value
     if isinstance(value, dict):
         if known_columns(value):
             return [value]
