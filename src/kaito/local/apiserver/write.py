@@ -145,7 +145,7 @@ class Writer:
                 if name in own:
                     obj["metadata"][name] = own[name]
             _assign(obj, "status", status)
-        elif "status" in info.subresources:
+        elif "status" in info.subresources and call.subresource != "binding":
             _assign(obj, "status", old.get("status"))
         self._normalise(call, obj)
         if not call.subresource:
@@ -191,7 +191,7 @@ class Writer:
         info = call.resource.info
         causes = meta.validate(call, obj) if old is None or not call.subresource else []
         causes += info.schema.rules(obj, old)
-        if call.subresource != "status":
+        if call.subresource not in ("status", "binding"):  # what these change, an update may not
             causes += call.resource.strategy.validate(obj, old)
         if causes:
             raise errors.invalid(info.group, info.kind, obj["metadata"].get("name") or "", causes)

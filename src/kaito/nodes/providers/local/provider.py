@@ -140,7 +140,8 @@ def capacity(kind: InstanceType, machine: Machine) -> dict[str, str]:
 
 
 def _is_ours(node: Node) -> bool:
-    return node.spec.providerID.startswith(PREFIX)
+    """The machine's own Node has the prefix too, but no claim: it is the agent's, and never garbage."""
+    return node.spec.providerID.startswith(PREFIX) and ANNOTATION_CLAIM in node.metadata.annotations
 
 
 def _provider_error(error: KubeError) -> ProviderError:
