@@ -1,0 +1,1 @@
+"""The server of the inference pod: one HTTP surface in front of an engine."""

@@ -1,0 +1,175 @@
+"""The built-in engine as the HTTP surface sees it: asyncio in front, the worker thread behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import torch
+
+from kaito.runtime.errors import InputError
+from kaito.runtime.serve.engines.base import EngineStats, Generation, ServedModel, Token
+from kaito.runtime.serve.engines.builtin.model import StepModel, load_step_model
+from kaito.runtime.serve.engines.builtin.scheduler import Limits
+from kaito.runtime.serve.engines.builtin.vocabulary import TokenizerVocabulary
+from kaito.runtime.serve.engines.builtin.worker import Worker
+from kaito.runtime.serve.errors import InvalidRequest, ModelNotFound, NotReady
+
+KV_SHARE = 0.25  # of the memory that is free once the weights are loaded, on a CPU that others use too
+KV_SHARE_OF_GPU = 0.8
+
+
+@dataclass(frozen=True)
+class AdapterSource:
+    name: str
+    folder: Path
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class BuiltinOptions:
+    """`kv_bytes` None takes a share of free memory; `threads` None leaves torch's own choice."""
+
+    folder: Path
+    name: str
+    adapters: tuple[AdapterSource, ...] = ()
+    dtype: str = "auto"
+    max_length: int | None = None
+    kv_bytes: int | None = None
+    threads: int | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """Changes to the defaults of `Limits`, by name."""
+
+
+class BuiltinEngine:
+    """Implements `base.Engine`."""
+
+    def __init__(self, options: BuiltinOptions) -> None:
+        self._options = options
+        self._model: StepModel | None = None
+        self._worker: Worker | None = None
+        self._adapters: list[str] = []
+
+    @property
+    def vocabulary(self) -> TokenizerVocabulary:
+        return self._vocabulary
+
+    @property
+    def context_length(self) -> int:
+        assert self._model is not None
+        return self._model.context_length
+
+    @property
+    def is_alive(self) -> bool:
+        return self._worker is not None and self._worker.is_alive
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._load)
+
+    def _load(self) -> None:
+        options = self._options
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        model = load_step_model(options.folder, options.dtype, options.max_length)
+        worker = Worker(model, self._limits(model))
+        for adapter in options.adapters:
+            worker.load_adapter(adapter.name, adapter.folder, adapter.strength)
+            self._adapters.append(adapter.name)
+        self._vocabulary = TokenizerVocabulary(model.tokenizer, model.vocabulary_size)
+        self._model, self._worker = model, worker
+        worker.start()
+
+    def _limits(self, model: StepModel) -> Limits:
+        room = self._options.kv_bytes or _free_bytes(model.device)
+        tokens = room // model.bytes_per_token
+        if tokens < model.context_length // 4:
+            raise InputError(
+                "MemoryTooSmall",
+                f"{room >> 20} MiB for keys and values hold {tokens} tokens, and the context is {model.context_length}",
+                "give the pod more memory, or set max_model_len lower in inference_config.yaml",
+            )
+        return Limits(kv_tokens=int(tokens), **self._options.limits)
+
+    def models(self) -> list[ServedModel]:
+        base = self._options.name
+        return [ServedModel(base, base), *(ServedModel(name, name, base) for name in self._adapters)]
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[Token, None]:
+        worker = self._ready()
+        adapter = self._adapter_of(generation.model)
+        self._check_room(generation)
+        loop = asyncio.get_running_loop()
+        tokens: asyncio.Queue[Token | BaseException] = asyncio.Queue()
+
+        def sink(item: Token | BaseException) -> None:
+            loop.call_soon_threadsafe(tokens.put_nowait, item)
+
+        worker.submit(generation, adapter, sink)
+        try:
+            while True:
+                item = await tokens.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+                if item.finish:
+                    return
+        finally:
+            worker.cancel(generation.id)
+
+    async def load_adapter(self, name: str, folder: Path, strength: float) -> None:
+        worker = self._ready()
+        if name == self._options.name:
+            raise InvalidRequest(f"{name!r} is the base model's name", "lora_name")
+        try:
+            await asyncio.wrap_future(worker.call(lambda: worker.load_adapter(name, folder, strength)))
+        except InputError as error:
+            raise InvalidRequest(error.message, "lora_path") from error
+        if name not in self._adapters:
+            self._adapters.append(name)
+
+    async def unload_adapter(self, name: str) -> None:
+        worker = self._ready()
+        if name not in self._adapters:
+            raise ModelNotFound(name, self._adapters)
+        self._adapters.remove(name)
+        await asyncio.wrap_future(worker.call(lambda: worker.unload_adapter(name)))
+
+    def stats(self) -> EngineStats:
+        return EngineStats() if self._worker is None else self._worker.stats()
+
+    async def stop(self) -> None:
+        if self._worker is not None:
+            await asyncio.to_thread(self._worker.stop)
+
+    def _ready(self) -> Worker:
+        if self._worker is None:
+            raise NotReady("the model is still loading")
+        if not self._worker.is_alive:
+            raise NotReady("the engine has stopped; the pod will be restarted")
+        return self._worker
+
+    def _adapter_of(self, model: str) -> str | None:
+        if model == self._options.name:
+            return None
+        if model not in self._adapters:
+            raise ModelNotFound(model, [one.name for one in self.models()])
+        return model
+
+    def _check_room(self, generation: Generation) -> None:
+        assert self._worker is not None
+        needed = len(generation.prompt) + generation.sampling.max_tokens
+        room = self._worker.kv_tokens
+        if needed > room:
+            raise InvalidRequest(
+                f"prompt and max_tokens need {needed} tokens of memory, and this server has {room}", "max_tokens"
+            )
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * KV_SHARE_OF_GPU)
+    return int(psutil.virtual_memory().available * KV_SHARE)

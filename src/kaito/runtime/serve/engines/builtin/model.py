@@ -1,0 +1,182 @@
+"""Loading the model and its tokenizer, and one step of it over several sequences.
+
+At the end of loading, the replaced attention is checked against the model's own on a few tokens: an architecture that
+keeps state of another kind (recurrent layers, shared keys) is refused in words, not served wrongly.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from kaito.runtime.errors import InputError
+from kaito.runtime.serve.engines.builtin.kv import Segment, SegmentedAttention, SequenceCache
+from kaito.runtime.serve.engines.builtin.lora import Adapter, Group, LoraLayers
+from kaito.runtime.serve.engines.builtin.scheduler import Share
+
+_NUMBERS = itertools.count()
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SMALL = 4 << 30  # bytes of float32 weights up to which a CPU computes in float32: exact, and no slower there
+CHECK_TOKENS = 12
+CHANGING_ROPE = ("dynamic", "longrope")  # rotate by the longest sequence of a step, which here is someone else's
+
+
+@dataclass
+class StepModel:
+    """A causal language model that runs steps. `bytes_per_token` is its KV memory."""
+
+    model: Any
+    tokenizer: Any
+    attention: SegmentedAttention
+    lora: LoraLayers
+    context_length: int
+    ends: frozenset[int]
+    bytes_per_token: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        found: torch.device = self.model.device
+        return found
+
+    @property
+    def vocabulary_size(self) -> int:
+        return int(self.model.get_input_embeddings().num_embeddings)
+
+    @property
+    def like(self) -> torch.Tensor:
+        """A parameter, for its device and dtype."""
+        parameter: torch.Tensor = next(self.model.parameters())
+        return parameter
+
+    @torch.inference_mode()
+    def run(self, shares: Sequence[Share]) -> torch.Tensor:
+        """Run the tokens of all shares; returns the logits [results, vocabulary] of those that have one, in order."""
+        ids: list[int] = []
+        positions: list[int] = []
+        segments: list[Segment] = []
+        adapters: list[Adapter | None] = []
+        for share in shares:
+            segments.append(Segment(share.sequence.cache, len(ids), len(ids) + len(share.tokens)))
+            ids.extend(share.tokens)
+            positions.extend(range(share.position, share.position + len(share.tokens)))
+            adapters.append(share.sequence.adapter)
+        results = [segment.end - 1 for segment, share in zip(segments, shares, strict=True) if share.has_result]
+        self.lora.groups = _groups([(a, s.start, s.end) for a, s in zip(adapters, segments, strict=True)])
+        with_result = [a for a, share in zip(adapters, shares, strict=True) if share.has_result]
+        self.lora.head_groups = _groups([(a, row, row + 1) for row, a in enumerate(with_result)])
+        return self._forward(ids, positions, segments, results)
+
+    def _forward(
+        self, ids: list[int], positions: list[int], segments: list[Segment], results: list[int]
+    ) -> torch.Tensor:
+        self.attention.segments = segments
+        rows = torch.tensor(results or [len(ids) - 1], device=self.device)
+        out = self.model(
+            input_ids=torch.tensor([ids], device=self.device),
+            position_ids=torch.tensor([positions], device=self.device),
+            use_cache=False,
+            logits_to_keep=rows,
+        )
+        self.attention.end_step()
+        logits: torch.Tensor = out.logits[0]
+        return logits[: len(results)]
+
+    @torch.inference_mode()
+    def check(self) -> None:
+        """Compare with the model's own attention on a few tokens. Raises InputError."""
+        ids = [(7 * n + 3) % self.vocabulary_size for n in range(CHECK_TOKENS)]
+        self.model.set_attn_implementation("eager")
+        expected = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False).logits[0, -1].float()
+        self.model.set_attn_implementation(self.attention.name)
+        cache, logits = SequenceCache(), expected
+        half = CHECK_TOKENS // 2
+        for span in (range(half), range(half, CHECK_TOKENS - 1), range(CHECK_TOKENS - 1, CHECK_TOKENS)):
+            tokens = [ids[place] for place in span]
+            segment = Segment(cache, 0, len(tokens))
+            logits = self._forward(tokens, list(span), [segment], [len(tokens) - 1])[0].float()
+        self.bytes_per_token = cache.bytes_per_token
+        tolerance = (1e-3 if self.like.dtype == torch.float32 else 0.1) * float(expected.abs().max().clamp(min=1.0))
+        if not self.bytes_per_token or not torch.allclose(logits, expected, atol=tolerance, rtol=0):
+            raise _unsupported(self.model, "its attention is not of a kind that this engine can split by request")
+
+
+def load_step_model(folder: Path, dtype: str, max_length: int | None) -> StepModel:
+    """Load what is in `folder` onto the GPU if there is one, else the CPU. Raises InputError."""
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, dtype=_dtype(dtype, folder, device), attn_implementation="eager"
+        )
+    except (OSError, ValueError, ImportError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            "ModelInvalid", f"the model in {folder} cannot be loaded: {first_line}", "check the weights"
+        ) from error
+    model.to(device).eval()
+    attention = SegmentedAttention(f"kaito_segmented_{next(_NUMBERS)}")
+    attention.register()
+    made = StepModel(
+        model, tokenizer, attention, LoraLayers(model), _context_length(config, max_length), _ends(model, tokenizer)
+    )
+    try:
+        made.check()
+    except (TypeError, AttributeError, ValueError, NotImplementedError, IndexError, RuntimeError, KeyError) as error:
+        raise _unsupported(model, f"{type(error).__name__}: {error}") from error
+    return made
+
+
+def _groups(rows: list[tuple[Adapter | None, int, int]]) -> list[Group]:
+    """Neighbours of the same adapter become one group."""
+    groups: list[Group] = []
+    for adapter, start, end in rows:
+        if adapter is None:
+            continue
+        if groups and groups[-1].adapter is adapter and groups[-1].end == start:
+            groups[-1] = Group(adapter, groups[-1].start, end)
+        else:
+            groups.append(Group(adapter, start, end))
+    return groups
+
+
+def _dtype(name: str, folder: Path, device: torch.device) -> torch.dtype | str:
+    if name in DTYPES:
+        return DTYPES[name]
+    if name in ("half", "float"):
+        return torch.float16 if name == "half" else torch.float32
+    if device.type == "cpu":
+        stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        return torch.float32 if 2 * stored <= SMALL else torch.bfloat16
+    return "auto"
+
+
+def _context_length(config: Any, wanted: int | None) -> int:
+    text = config.get_text_config()
+    most = int(getattr(text, "max_position_embeddings", 0) or 2048)
+    rope = getattr(text, "rope_parameters", None) or {}
+    if isinstance(rope, dict) and rope.get("rope_type") in CHANGING_ROPE:
+        original = rope.get("original_max_position_embeddings") or getattr(
+            text, "original_max_position_embeddings", most
+        )
+        most = min(most, int(original or most))
+    return min(most, wanted) if wanted else most
+
+
+def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
+    declared = getattr(model.generation_config, "eos_token_id", None)
+    ends = set(declared) if isinstance(declared, list) else {declared}
+    return frozenset(int(end) for end in {*ends, tokenizer.eos_token_id} if end is not None)
+
+
+def _unsupported(model: Any, why: str) -> InputError:
+    name = type(model).__name__
+    return InputError(
+        "ArchitectureUnsupported", f"the built-in engine cannot serve {name}: {why}", "use the vllm engine"
+    )

@@ -1,0 +1,191 @@
+"""Which tokens run in the next step.
+
+Every sequence that decodes gets its one token in every step; what is left of the step's budget goes to prompts, first
+come first served, a chunk at a time, so that a long prompt slows the others a little and never stops them. A sequence
+is let in only when the KV memory that it may need at most is free: nothing is ever thrown out half-way.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from kaito.runtime.serve.engines.base import Generation, Token
+from kaito.runtime.serve.engines.builtin.kv import SequenceCache
+from kaito.runtime.serve.engines.builtin.lora import Adapter
+from kaito.runtime.serve.engines.builtin.sampling import Sampler
+
+MIN_SHARED = 16  # tokens; a shorter common beginning is not worth a copy
+
+
+@dataclass
+class Sequence:
+    """A generation in flight. `done` counts prompt tokens whose keys are there; `pending` is the token to feed next."""
+
+    generation: Generation
+    adapter: Adapter | None
+    sampler: Sampler
+    sink: Callable[[Token | BaseException], None]
+    cache: SequenceCache = field(default_factory=SequenceCache)
+    done: int = 0
+    pending: int | None = None
+    tokens: list[int] = field(default_factory=list)
+
+    @property
+    def reservation(self) -> int:
+        """KV tokens that this can need at most."""
+        return len(self.generation.prompt) + self.generation.sampling.max_tokens
+
+    @property
+    def prompt_left(self) -> int:
+        return len(self.generation.prompt) - self.done
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one sequence runs in this step; `has_result` when its next token comes out of it."""
+
+    sequence: Sequence
+    tokens: tuple[int, ...]
+    position: int
+    has_result: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`kv_tokens`: bound over all sequences and kept prefixes; `step_tokens`: of one step, `prompt_tokens_beside` of it
+    for prompts while others decode."""
+
+    kv_tokens: int
+    max_running: int = 32
+    max_waiting: int = 64
+    step_tokens: int = 1024
+    prompt_tokens_beside: int = 128
+    kept_prefixes: int = 32
+
+
+class Prefixes:
+    """Caches of sequences that ended, kept while there is room, so that the next prompt that begins alike skips ahead.
+
+    Keyed by the adapter too: keys and values depend on its weights. Least recently used goes first.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: OrderedDict[tuple[int, tuple[int, ...]], tuple[Adapter | None, SequenceCache]] = OrderedDict()
+        self.tokens = 0
+        self.queries = 0
+        self.hits = 0
+
+    def keep(self, adapter: Adapter | None, tokens: tuple[int, ...], cache: SequenceCache) -> None:
+        tokens = tokens[: cache.length]
+        key = (id(adapter), tokens)
+        if len(tokens) < MIN_SHARED or self._limit == 0 or key in self._kept:
+            return
+        self._kept[key] = (adapter, cache)
+        self.tokens += len(tokens)
+        while len(self._kept) > self._limit:
+            self.drop_oldest()
+
+    def find(self, adapter: Adapter | None, prompt: tuple[int, ...]) -> SequenceCache | None:
+        """A cache of the longest kept beginning of `prompt`, short of its last token, whose logits are needed."""
+        self.queries += len(prompt)
+        best, best_key = 0, None
+        for key, (owner, _) in self._kept.items():
+            if owner is adapter:
+                length = common_length(key[1], prompt[:-1])
+                if length > best:
+                    best, best_key = length, key
+        if best_key is None or best < MIN_SHARED:
+            return None
+        self._kept.move_to_end(best_key)
+        self.hits += best
+        return self._kept[best_key][1].prefix(best)
+
+    def drop_oldest(self) -> bool:
+        if not self._kept:
+            return False
+        (_, tokens), _ = self._kept.popitem(last=False)
+        self.tokens -= len(tokens)
+        return True
+
+    def drop_adapter(self, adapter: Adapter) -> None:
+        for key in [key for key, (owner, _) in self._kept.items() if owner is adapter]:
+            del self._kept[key]
+            self.tokens -= len(key[1])
+
+
+class Scheduler:
+    """Waiting and running sequences. Not thread-safe: it belongs to the engine's worker thread."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.prefixes = Prefixes(limits.kept_prefixes)
+        self._reserved = 0
+
+    @property
+    def kv_usage(self) -> float:
+        return min(1.0, (self._reserved + self.prefixes.tokens) / self.limits.kv_tokens)
+
+    def add(self, sequence: Sequence) -> None:
+        self.waiting.append(sequence)
+
+    def admit(self) -> None:
+        """Let waiting sequences in, in order, while there is room for all that they may need."""
+        while self.waiting and len(self.running) < self.limits.max_running:
+            sequence = self.waiting[0]
+            while self._reserved + self.prefixes.tokens + sequence.reservation > self.limits.kv_tokens:
+                if not self.prefixes.drop_oldest():
+                    return
+            self.waiting.popleft()
+            self._reserved += sequence.reservation
+            self.running.append(sequence)
+            shared = self.prefixes.find(sequence.adapter, sequence.generation.prompt)
+            if shared is not None:
+                sequence.cache, sequence.done = shared, shared.length
+
+    def plan(self) -> list[Share]:
+        """The next step, sequences of one adapter side by side; empty when there is nothing to run."""
+        self.admit()
+        shares = [Share(one, (one.pending,), one.cache.length, True) for one in self.running if one.pending is not None]
+        left = min(
+            self.limits.step_tokens - len(shares),
+            self.limits.prompt_tokens_beside if shares else self.limits.step_tokens,
+        )
+        for sequence in self.running:
+            if left <= 0:
+                break
+            if sequence.pending is None:
+                chunk = sequence.generation.prompt[sequence.done : sequence.done + left]
+                shares.append(Share(sequence, chunk, sequence.done, len(chunk) == sequence.prompt_left))
+                left -= len(chunk)
+        return sorted(shares, key=lambda share: id(share.sequence.adapter))
+
+    def remove(self, sequence: Sequence) -> None:
+        """The sequence ended or was cancelled; what it held is free, and its beginning is kept for others."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+            self._reserved -= sequence.reservation
+            whole = (*sequence.generation.prompt, *sequence.tokens)
+            if self._reserved + self.prefixes.tokens + len(whole) <= self.limits.kv_tokens:
+                self.prefixes.keep(sequence.adapter, whole, sequence.cache)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+
+    def all(self) -> Iterable[Sequence]:
+        return [*self.running, *self.waiting]
+
+
+def common_length(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Length of the common beginning, by halving: comparing slices runs in C."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,100 @@
+"""The step `serve`: listen at once, load the model, answer until SIGTERM, then finish what was begun."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any
+
+from aiohttp import web
+
+from kaito.runtime.errors import StepError
+from kaito.runtime.serve.app import Surface
+from kaito.runtime.serve.engines.base import Engine
+from kaito.runtime.serve.engines.choose import choose_engine
+from kaito.runtime.serve.settings import Settings, read_settings
+from kaito.runtime.serve.state import ServerState
+from kaito.runtime.step import Step, run_step
+
+ALIVE_INTERVAL = 1.0  # seconds between two looks at the engine
+
+
+def run() -> int:
+    """The step's exit code."""
+    return run_step("serve", serve, listen=False)
+
+
+def serve(step: Step) -> None:
+    """Runs until SIGTERM or SIGINT. Raises InputError or StepError."""
+    settings = read_settings(step)
+    asyncio.run(_serve(step, settings))
+
+
+async def _serve(step: Step, settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    engine = choose_engine(settings, step)
+    state = ServerState()
+    surface = Surface(engine, settings, state, step.progress)
+    # A client that goes away cancels its handler, and with it the sequence in the batch.
+    runner = web.AppRunner(
+        surface.application(), handler_cancellation=True, access_log=None, shutdown_timeout=settings.drain_timeout
+    )
+    await runner.setup()
+    try:
+        site = await _listen(runner, settings)
+        await _until(stop, _load_and_watch(step, settings, engine, state, runner))
+        step.progress.running("draining: new requests are refused, those at work are finished")
+        step.say("draining", active=state.active)
+        await site.stop()
+        if not await state.drain(settings.drain_timeout):
+            step.say("drain timed out", active=state.active)
+    finally:
+        await engine.stop()
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> web.TCPSite:
+    site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
+    try:
+        await site.start()
+    except OSError as error:
+        raise StepError(
+            "PortUnavailable",
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}",
+            "set KAITO_PORT to a free port, or 0 for any",
+        ) from error
+    return site
+
+
+async def _load_and_watch(
+    step: Step, settings: Settings, engine: Engine, state: ServerState, runner: web.AppRunner
+) -> None:
+    step.progress.running(f"loading {settings.model_name}")
+    began = step.clock()
+    await engine.start()
+    seconds = step.clock() - began
+    state.phase = "ready"
+    step.progress.running("the model answers")
+    names = [model.name for model in engine.models()]
+    address: Any = runner.addresses[0]
+    step.say("serving", models=names, host=address[0], port=address[1], loaded_in_seconds=round(seconds, 2))
+    while engine.is_alive:
+        await asyncio.sleep(ALIVE_INTERVAL)
+    raise StepError("EngineStopped", "the engine stopped after repeated failures; the log above has the traces")
+
+
+async def _until(stop: asyncio.Event, work: Any) -> None:
+    """Run `work` until it fails or `stop` is set."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
