@@ -1,10 +1,48 @@
-"""Who listens on a port that we wanted."""
+"""Ports: the ones that a folder had before, and who listens on one that we wanted."""
 
 from __future__ import annotations
 
 import errno
+import json
+import socket
+from dataclasses import replace
+from pathlib import Path
 
+from kaito.local.up.config import UpConfig
 from kaito.local.up.errors import PortTaken, UpError
+
+MEMORY = "ports.json"
+
+
+def with_remembered_ports(config: UpConfig) -> UpConfig:
+    """A port of 0 becomes the one that this folder had before, if it is free.
+
+    Manifests and image references in the store name these ports; they must mean the same after a restart.
+    """
+    try:
+        before = json.loads((config.home / MEMORY).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return config
+    port, registry = (int(before.get(name) or 0) for name in ("api", "registry"))
+    return replace(
+        config,
+        port=config.port or (port if _is_free(port) else 0),
+        registry_port=config.registry_port or (registry if _is_free(registry) else 0),
+    )
+
+
+def remember_ports(home: Path, api: int, registry: int) -> None:
+    (home / MEMORY).write_text(json.dumps({"api": api, "registry": registry}) + "\n")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def bind_error(error: OSError, port: int, what: str, option: str) -> UpError:

@@ -26,7 +26,7 @@ from kaito.local.store.errors import Locked
 from kaito.local.up.child import Child
 from kaito.local.up.config import DATA_NETWORK, Running, UpConfig, write_running
 from kaito.local.up.errors import FolderTaken, PartFailed, UpError
-from kaito.local.up.ports import bind_error
+from kaito.local.up.ports import bind_error, remember_ports, with_remembered_ports
 
 if TYPE_CHECKING:
     from kaito.kube.client import Client
@@ -43,7 +43,7 @@ class Machine:
     """One run of a control plane on `config.home`."""
 
     def __init__(self, config: UpConfig) -> None:
-        self._config = config
+        self._config = config = with_remembered_ports(config)
         self._server = ApiServer(ServerConfig(home=config.home, port=config.port))
         self._stop = asyncio.Event()
         self._agent: NodeAgent | None = None
@@ -95,6 +95,7 @@ class Machine:
             self._server.url, self._config.kubeconfig, registry.port, os.getpid(), timestamp(datetime.now(UTC))
         )
         write_running(self._config.home, running)
+        remember_ports(self._config.home, self._server.port, registry.port)
         on_ready(running)
         log.info("ready", extra={"url": running.url})
 
