@@ -19,6 +19,7 @@ from kaito.api.validation import NodeMode
 from kaito.kube.client import Client, wait_reachable
 from kaito.kube.errors import ConfigError, KubeError
 from kaito.kube.lease import LeaderElector
+from kaito.workspace.admission import AdmissionConfig, run_admission
 from kaito.workspace.caches import Caches, labelled_key
 from kaito.workspace.controller import WorkspaceController
 from kaito.workspace.health import serve_health
@@ -57,8 +58,12 @@ class OperatorConfig:
     host: str = "0.0.0.0"  # noqa: S104 - health and metrics are read from outside the pod
     metrics_port: int = 0
     health_port: int = 0
+    webhook_port: int = 0
+    """Where the admission server listens; needs a Service `webhook_service` in the operator's namespace."""
+    webhook_service: str = "kaito-operator"
     leader_election: bool = False
     lease_namespace: str = "kaito-system"
+    """The operator's own namespace: of its Lease and of the admission server's certificate."""
     workers: int = 4
     patience: float = 60.0
     """Seconds to wait for the API server at the start."""
@@ -91,12 +96,29 @@ async def run_operator(config: OperatorConfig) -> None:
         await wait_reachable(client, patience=config.patience)
         operator = Operator(client, config)
         await serve_health(stack, operator.is_ready, config.host, config.health_port, config.metrics_port)
-        if config.leader_election:
-            identity = f"{socket.gethostname()}-{os.getpid()}"
-            elector = LeaderElector(client, namespace=config.lease_namespace, name=LEASE, identity=identity)
-            await elector.lead(operator.run)
-        else:
-            await operator.run()
+        admission = asyncio.ensure_future(_run_admission(client, config))
+        try:
+            await _run_as_leader(client, config, operator)
+        finally:
+            admission.cancel()
+            await asyncio.gather(admission, return_exceptions=True)
+
+
+async def _run_as_leader(client: Client, config: OperatorConfig, operator: Operator) -> None:
+    """Returns when the leadership is lost: the process then ends, and its successor starts afresh."""
+    if not config.leader_election:
+        await operator.run()
+        return
+    identity = f"{socket.gethostname()}-{os.getpid()}"
+    elector = LeaderElector(client, namespace=config.lease_namespace, name=LEASE, identity=identity)
+    await elector.lead(operator.run)
+
+
+async def _run_admission(client: Client, config: OperatorConfig) -> None:
+    """Every replica answers the webhook, not only the leader."""
+    if config.webhook_port:
+        where = AdmissionConfig(config.host, config.webhook_port, config.webhook_service, config.lease_namespace)
+        await run_admission(client, config.settings, where)
 
 
 def _one_of(flag: str, value: str, allowed: Sequence[str]) -> None:

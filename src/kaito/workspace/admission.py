@@ -1,0 +1,111 @@
+"""The admission handler of Workspaces: the controller's own checks, at the moment that the user applies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from kaito.api.faults import Fault
+from kaito.api.transitions import validate_update
+from kaito.api.validation import validate, warnings
+from kaito.api.workspace import GROUP, VERSIONS, Workspace
+from kaito.kube.admission import Request, Verdict, Webhook, configure_webhooks, serve_admission
+from kaito.kube.certificates import Certificate, obtain_certificate
+from kaito.kube.client import Client
+from kaito.kube.errors import KubeError
+from kaito.workspace.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SECRET = "kaito-admission-certificate"  # noqa: S105 - the name of one
+CONFIGURATION = "validation.workspace.kaito.sh"
+FRESHNESS_PAUSE = 3600.0
+RETRY_PAUSE = 10.0
+
+
+def workspace_webhook(settings: Settings) -> Webhook:
+    rules = settings.rules
+
+    async def review(request: Request) -> Verdict:
+        try:
+            new = msgspec.json.decode(request.object, type=Workspace)
+            old = msgspec.json.decode(request.oldObject, type=Workspace | None)
+        except msgspec.ValidationError as error:
+            return Verdict([f"not a Workspace: {error}"])
+        if new.metadata.deletionTimestamp is not None:
+            return Verdict()
+        faults = validate(new, rules)
+        if old is not None:
+            faults = [*validate_update(old, new, settings.node_mode), *_fresh(faults, validate(old, rules))]
+        return Verdict([str(fault) for fault in faults], warnings(new))
+
+    return Webhook("validation.workspace.kaito.sh", "/validate-workspace", GROUP, VERSIONS, "workspaces", review)
+
+
+def _fresh(faults: list[Fault], known: list[Fault]) -> list[Fault]:
+    """An object that was stored with a fault can still be changed otherwise, its finalizers and labels above all."""
+    return [fault for fault in faults if fault not in known]
+
+
+@dataclass(frozen=True)
+class AdmissionConfig:
+    """Where the admission server listens, and the Service in front of it."""
+
+    host: str
+    port: int
+    service: str
+    namespace: str
+
+    @property
+    def names(self) -> list[str]:
+        """What the certificate holds for: the Service, and this machine itself."""
+        host = f"{self.service}.{self.namespace}.svc"
+        return [host, f"{host}.cluster.local", "localhost"]
+
+
+async def run_admission(
+    client: Client,
+    settings: Settings,
+    config: AdmissionConfig,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    listening: Callable[[int], None] = lambda port: None,
+) -> None:
+    """Serve until cancelled, with a new certificate before the old one ends. `listening` is told the port."""
+    webhooks = [workspace_webhook(settings)]
+    where = {"service": {"name": config.service, "namespace": config.namespace, "port": 443}}
+    while True:
+        async with AsyncExitStack() as stack:
+            certificate = await _certificate(client, config, now)
+            listening(await serve_admission(stack, webhooks, certificate, config.host, config.port))
+            await _configure(client, webhooks, certificate, where)
+            while certificate.is_fresh(config.names, now()):
+                await asyncio.sleep(FRESHNESS_PAUSE)
+
+
+async def _certificate(client: Client, config: AdmissionConfig, now: Callable[[], datetime]) -> Certificate:
+    while True:
+        try:
+            return await obtain_certificate(client, config.namespace, SECRET, config.names, now())
+        except KubeError as error:
+            log.warning("no admission certificate", extra={"error": str(error)})
+            await asyncio.sleep(RETRY_PAUSE)
+
+
+async def _configure(
+    client: Client, webhooks: Sequence[Webhook], certificate: Certificate, where: Mapping[str, Any]
+) -> None:
+    while True:
+        try:
+            await configure_webhooks(client, CONFIGURATION, webhooks, certificate, where)
+        except KubeError as error:
+            log.warning("the webhook configuration is not written", extra={"error": str(error)})
+            await asyncio.sleep(RETRY_PAUSE)
+        else:
+            return
