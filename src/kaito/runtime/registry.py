@@ -14,12 +14,12 @@ from kaito.oci.errors import (
     Unreachable,
 )
 from kaito.oci.reference import Reference, parse_reference
-from kaito.oci.session import Session
+from kaito.oci.session import RetryPolicy, Session
 from kaito.runtime.errors import InputError, RuntimeFailure, StepError
 from kaito.runtime.step import Step
 
 
-def open_session(step: Step) -> Session:
+def open_session(step: Step, retry: RetryPolicy | None = None) -> Session:
     """A session with the credentials of KAITO_REGISTRY_AUTH.
 
     KAITO_INSECURE_REGISTRIES: host[:port] names, comma separated, that may be spoken to over plain http; loopback
@@ -29,6 +29,7 @@ def open_session(step: Step) -> Session:
     return Session(
         DockerConfig(step.optional_path("KAITO_REGISTRY_AUTH")),
         insecure=frozenset(filter(None, (one.strip() for one in insecure.split(",")))),
+        retry=retry or RetryPolicy(),
     )
 
 

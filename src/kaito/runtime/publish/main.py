@@ -26,6 +26,7 @@ from kaito.oci.errors import (
 )
 from kaito.oci.image import ImageMetadata, Pushed, attach, push_image, subject_of
 from kaito.oci.reference import Reference
+from kaito.oci.session import RetryPolicy
 from kaito.runtime.adapter import CONFIG, WEIGHTS
 from kaito.runtime.errors import RuntimeFailure, StepError
 from kaito.runtime.registry import image_reference, open_session
@@ -34,6 +35,8 @@ from kaito.runtime.step import Step, run_step
 REPORT_TYPE = "application/vnd.kaito.tuning.report.v1"
 REPORT_FILES = {"report.json": "application/json", "report.md": "text/markdown", "loss.svg": "image/svg+xml"}
 SEAL = "manifest.json"
+# The loop here is the patient one, and it says what it waits for; a push by itself gives up soon.
+QUICK = RetryPolicy(tries=3, first=0.2, most=5.0)
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ async def _push(step: Step, reference: Reference, output: Path) -> Pushed:
         done["bytesDone"] += count
         step.progress.update(**done)
 
-    async with open_session(step) as session:
+    async with open_session(step, QUICK) as session:
         client = RegistryClient(session)
         files = {f"data/{name}": output / "adapter" / name for name in (CONFIG, WEIGHTS)}
         metadata = ImageMetadata(_annotations(step, output))

@@ -1,0 +1,103 @@
+"""Small random models of several architectures, with the built-in tokenizer, and the reference: transformers' generate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, models
+
+from kaito.runtime.model.main import find_builtin
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 2048,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 4,
+}
+
+
+def _mistral() -> Any:
+    return models.mistral.MistralForCausalLM(models.mistral.MistralConfig(**SHAPE, head_dim=16, sliding_window=9))
+
+
+def _gemma2() -> Any:
+    config = models.gemma2.Gemma2Config(**SHAPE, head_dim=16, sliding_window=9, query_pre_attn_scalar=16)
+    return models.gemma2.Gemma2ForCausalLM(config)
+
+
+def _gpt2() -> Any:
+    config = models.gpt2.GPT2Config(
+        vocab_size=2048, n_embd=64, n_layer=2, n_head=4, n_positions=256, bos_token_id=None, eos_token_id=4
+    )
+    return models.gpt2.GPT2LMHeadModel(config)
+
+
+ARCHITECTURES = {
+    "phi3": lambda: models.phi3.Phi3ForCausalLM(models.phi3.Phi3Config(**SHAPE)),
+    "llama": lambda: models.llama.LlamaForCausalLM(models.llama.LlamaConfig(**SHAPE)),
+    "qwen2": lambda: models.qwen2.Qwen2ForCausalLM(models.qwen2.Qwen2Config(**SHAPE)),
+    "qwen3": lambda: models.qwen3.Qwen3ForCausalLM(models.qwen3.Qwen3Config(**SHAPE, head_dim=16)),
+    "mistral-sliding": _mistral,
+    "gemma": lambda: models.gemma.GemmaForCausalLM(models.gemma.GemmaConfig(**SHAPE, head_dim=16)),
+    "gemma2-softcap-sliding": _gemma2,
+    "gpt2": _gpt2,
+}
+
+
+def save_model(name: str, folder: Path) -> Path:
+    """Weights drawn wider than usual, so that two tokens are never nearly equal and greedy is well defined."""
+    torch.manual_seed(len(name))
+    model = ARCHITECTURES[name]()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.12)
+    model.generation_config = GenerationConfig(eos_token_id=4, pad_token_id=0)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(find_builtin("tiny-phi-3")).save_pretrained(folder)
+    return folder
+
+
+def save_adapter(base: Path, folder: Path, seed: int, **changes: Any) -> Path:
+    """A random adapter on every linear layer, strong enough to change the answers."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **changes}
+    adapted = get_peft_model(model, LoraConfig(**settings))
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.15)
+    adapted.save_pretrained(folder)
+    return folder
+
+
+class Reference:
+    """Greedy answers by `generate`, one request at a time, with PEFT's own adapters."""
+
+    def __init__(self, base: Path, adapters: dict[str, Path]) -> None:
+        self._base = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+        self._adapted = {
+            name: PeftModel.from_pretrained(
+                AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), path
+            ).eval()
+            for name, path in adapters.items()
+        }
+
+    def greedy(self, prompt: Sequence[int], count: int, adapter: str | None = None) -> list[int]:
+        model = self._base if adapter is None else self._adapted[adapter]
+        ids = torch.tensor([list(prompt)])
+        with torch.no_grad():
+            out = model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False
+            )
+        tokens: list[int] = out[0, len(prompt) :].tolist()
+        return tokens
