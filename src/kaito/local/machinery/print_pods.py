@@ -40,7 +40,7 @@ def summarize(pod: Json) -> PodSummary:
     if not blocked or _condition(status, "Initialized").get("status") == "True":
         containers = items(pod, "status", "containerStatuses")
         reason = _container_reason(containers, status, reason)
-        ready += sum(1 for item in containers if item.get("ready") is True and section(item, "state").get("running"))
+        ready += sum(1 for item in containers if item.get("ready") is True and "running" in section(item, "state"))
         counted = [item for item in statuses if item.get("name") in sidecars] + containers
         restarts = _restarts(counted)
     else:
