@@ -87,7 +87,7 @@ _BY_CODE: dict[int, type[ApiError]] = {
 def from_status(code: int, status: dict[str, Any], retry_after: str | None = None) -> ApiError:
     """The error that a Status stands for. `status` may be anything that a server or a proxy answered."""
     reason = str(status.get("reason") or "")
-    message = str(status.get("message") or f"the API server answered {code}")
+    message = str(status.get("message") or _proxied(status) or f"the API server answered {code}")
     kind = AlreadyExists if reason == "AlreadyExists" else _BY_CODE.get(code, ApiError)
     if code == 503 and retry_after:
         kind = Throttled
@@ -96,6 +96,12 @@ def from_status(code: int, status: dict[str, Any], retry_after: str | None = Non
     if isinstance(error, Throttled) and retry_after and retry_after.isdigit():
         error.retry_after = float(retry_after)
     return error
+
+
+def _proxied(status: dict[str, Any]) -> str:
+    """What a pod behind the proxy said, in OpenAI's shape."""
+    error = status.get("error")
+    return str(error.get("message") or "") if isinstance(error, dict) else ""
 
 
 class ReconcileError(Exception):

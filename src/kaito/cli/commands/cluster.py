@@ -168,7 +168,9 @@ def chat(
     workspace: Annotated[str, typer.Argument(help="The Workspace to talk to.")],
     prompt: Annotated[str, typer.Argument(help="One question; without it, a conversation.", show_default=False)] = "",
     model: Annotated[str, typer.Option("--model", help="A model or adapter that it serves.", show_default=False)] = "",
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="The longest answer, in tokens.")] = 512,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", help="The longest answer, in tokens.", show_default=False)
+    ] = None,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.0,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
@@ -177,7 +179,8 @@ def chat(
     """Talk to a Workspace's model, from wherever the API server can be reached."""
     from kaito.cli.chat import converse
 
-    settings: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
+    settings: dict[str, Any] = {"temperature": temperature}
+    settings |= {"max_tokens": max_tokens} if max_tokens is not None else {}
     settings |= {"model": model} if model else {}
     questions = iter([prompt]) if prompt else iter(_ask, None)
     run_connected(
