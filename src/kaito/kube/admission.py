@@ -127,7 +127,11 @@ def _answer(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]
         if verdict.warnings:
             response["warnings"] = list(verdict.warnings)
         if verdict.faults:
-            response["status"] = {"code": 422, "reason": "Invalid", "message": "; ".join(fault.rstrip(".") for fault in verdict.faults)}
+            response["status"] = {
+                "code": 422,
+                "reason": "Invalid",
+                "message": "; ".join(fault.rstrip(".") for fault in verdict.faults),
+            }
         body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
