@@ -9,10 +9,12 @@ from kaito.local.apiserver.call import Call
 from kaito.local.machinery.errors import FieldCause, bad_request, conflict, invalid
 from kaito.local.store.records import Object
 
+CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 SERVICE_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 QUALIFIED_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
+STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion", CRD_FINALIZER})
 DNS_LABEL_KINDS = frozenset({"Namespace", "Service"})
 PATH_SEGMENT_KINDS = frozenset({"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"})
 SUBDOMAIN_RULE = (
@@ -158,6 +160,11 @@ def validate(call: Call, obj: Object) -> list[FieldCause]:
         causes.append(FieldCause("metadata.annotations", message, "FieldValueTooLong"))
     for position, finalizer in enumerate(metadata.get("finalizers") or []):
         causes += _qualified_causes(f"metadata.finalizers[{position}]", finalizer)
+        if not call.resource.crd and "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
+            message = (
+                f'Invalid value: "{finalizer}": name is neither a standard finalizer name nor is it fully qualified'
+            )
+            causes.append(FieldCause(f"metadata.finalizers[{position}]", message))
     for position, owner in enumerate(metadata.get("ownerReferences") or []):
         for field in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(field):

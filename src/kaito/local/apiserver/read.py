@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 
 from kaito.local.apiserver.answer import Accepted, encode, partial, to_table, wire
+from kaito.local.apiserver.fields import check_fields
 from kaito.local.apiserver.options import ListOptions
 from kaito.local.apiserver.resources import Resource
 from kaito.local.machinery import errors
@@ -27,6 +28,8 @@ class Selection:
         self._name = name
         self._labels: LabelSelector | None = parse_label_selector(options.labels) if options.labels else None
         self._fields: FieldSelector | None = parse_field_selector(options.fields) if options.fields else None
+        if self._fields is not None:
+            check_fields(resource.info, self._fields)
 
     @property
     def has_selectors(self) -> bool:

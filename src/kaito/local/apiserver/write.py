@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 from kaito.local.apiserver import metadata as meta
 from kaito.local.apiserver.call import Call
 from kaito.local.machinery import errors
 from kaito.local.machinery.apply import track
+from kaito.local.machinery.kinds import ResourceInfo
 from kaito.local.store.errors import Stale
 from kaito.local.store.records import Object, Record, encode_object
 from kaito.local.store.store import Store
@@ -170,8 +172,7 @@ class Writer:
         # A strategy reads what the schema promises, so the types are checked first.
         causes = schema.validate(obj)
         if causes:
-            info = call.resource.info
-            raise errors.invalid(info.group, info.kind, obj["metadata"].get("name") or "", causes)
+            raise _schema_error(call, obj, causes)
         call.resource.strategy.default(obj)
 
     def _prune(self, call: Call, obj: Object) -> None:
@@ -253,6 +254,25 @@ def strict_message(call: Call, unknown: list[str]) -> str:
     if call.resource.crd:
         return text
     return f'{info.kind} in version "{info.version}" cannot be handled as a {info.kind}: {text}'
+
+
+def _schema_error(call: Call, obj: Object, causes: list[errors.FieldCause]) -> errors.StatusError:
+    """A value of the wrong type in a built-in kind is not even decoded there (400); anything else is invalid (422)."""
+    info = call.resource.info
+    wrong = [cause for cause in causes if cause.reason == errors.FIELD_TYPE_INVALID]
+    if wrong and not call.resource.crd:
+        told = f"{wrong[0].field}: {wrong[0].message}"
+        return errors.bad_request(f'{info.kind} in version "{info.version}" cannot be handled as a {info.kind}: {told}')
+    return errors.invalid(info.group, info.kind, obj["metadata"].get("name") or "", causes)
+
+
+@cache
+def rules_read_status(info: ResourceInfo) -> bool:
+    """Whether a write of the status alone can change what a CEL rule says. Most CRDs' rules are about the rest."""
+    raw = info.schema.raw
+    own = [str(rule.get("rule")) for rule in raw.get("x-kubernetes-validations") or []]
+    status = (raw.get("properties") or {}).get("status")
+    return any("status" in rule for rule in own) or "x-kubernetes-validations" in str(status)
 
 
 def _is_same(obj: Object, old: Object) -> bool:

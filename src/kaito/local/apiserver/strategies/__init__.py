@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaito.local.apiserver.strategies.base import CustomStrategy, Strategy
+from kaito.local.apiserver.strategies.base import CustomStrategy, GenerationStrategy, Strategy
 from kaito.local.apiserver.strategies.core import (
     NamespaceStrategy,
     NodeStrategy,
@@ -23,6 +23,7 @@ from kaito.local.apiserver.strategies.workloads import (
 from kaito.local.machinery.kinds import ResourceInfo
 
 PLAIN = Strategy()
+COUNTED = GenerationStrategy()
 BY_KIND: dict[tuple[str, str], Strategy] = {
     ("", "Namespace"): NamespaceStrategy(),
     ("", "Node"): NodeStrategy(),
@@ -38,6 +39,14 @@ BY_KIND: dict[tuple[str, str], Strategy] = {
     ("apps", "DaemonSet"): DaemonSetStrategy(),
     ("batch", "Job"): JobStrategy(),
     ("apiextensions.k8s.io", "CustomResourceDefinition"): CrdStrategy(),
+    ("batch", "CronJob"): COUNTED,
+    ("policy", "PodDisruptionBudget"): COUNTED,
+    ("networking.k8s.io", "Ingress"): COUNTED,
+    ("networking.k8s.io", "IngressClass"): COUNTED,
+    ("networking.k8s.io", "NetworkPolicy"): COUNTED,
+    ("discovery.k8s.io", "EndpointSlice"): COUNTED,
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): COUNTED,
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): COUNTED,
 }
 
 

@@ -41,7 +41,7 @@ class Strategy:
     deletes_return_object = False
     status_on_create = False
     """Whether a create keeps the status that it carries."""
-    has_generation = True
+    has_generation = False
 
     def default(self, obj: Object) -> None:
         """Fills in what Kubernetes fills in on every read and write of the kind."""
@@ -71,7 +71,13 @@ class Strategy:
         return False
 
 
-class CustomStrategy(Strategy):
+class GenerationStrategy(Strategy):
+    """A kind whose spec is counted: its generation grows with every change outside of metadata and status."""
+
+    has_generation = True
+
+
+class CustomStrategy(GenerationStrategy):
     """A kind that a CustomResourceDefinition made."""
 
     requires_version_on_update = True

@@ -22,7 +22,6 @@ class NamespaceStrategy(Strategy):
     """Holds the finalizer `kubernetes` in its spec until the namespace controller has emptied it."""
 
     deletes_return_object = True
-    has_generation = False
 
     def default(self, obj: Object) -> None:
         name = (obj.get("metadata") or {}).get("name")
@@ -45,7 +44,6 @@ class NodeStrategy(Strategy):
     """A node reports its own status when it registers."""
 
     status_on_create = True
-    has_generation = False
 
 
 class PodStrategy(Strategy):
@@ -99,8 +97,6 @@ class PodStrategy(Strategy):
 
 
 class SecretStrategy(Strategy):
-    has_generation = False
-
     def default(self, obj: Object) -> None:
         set_default(obj, "type", "Opaque")
         plain = obj.pop("stringData", None)
@@ -129,7 +125,6 @@ class SecretStrategy(Strategy):
 
 class PersistentVolumeClaimStrategy(Strategy):
     deletes_return_object = True
-    has_generation = False
 
     def default(self, obj: Object) -> None:
         set_default(child(obj, "spec"), "volumeMode", "Filesystem")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from kaito.local.apiserver.strategies.base import FieldCauses, Strategy, child, set_default
+from kaito.local.apiserver.strategies.base import FieldCauses, GenerationStrategy, child, set_default
 from kaito.local.machinery.kinds import validate_crd
 from kaito.local.store.records import Object
 
 CLEANUP_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 
 
-class CrdStrategy(Strategy):
+class CrdStrategy(GenerationStrategy):
     def default(self, obj: Object) -> None:
         spec = child(obj, "spec")
         set_default(spec, "conversion", {"strategy": "None"})

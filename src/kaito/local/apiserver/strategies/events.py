@@ -22,7 +22,6 @@ CORE_TO_NEW = {core: new for new, core in NEW_TO_CORE.items()}
 
 
 class EventStrategy(Strategy):
-    has_generation = False
     status_on_create = True
 
     def to_storage(self, obj: Object) -> Object:

@@ -11,7 +11,6 @@ TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 
 class ServiceStrategy(Strategy):
     deletes_return_object = True
-    has_generation = False
 
     def default(self, obj: Object) -> None:
         spec = child(obj, "spec")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaito.local.apiserver.strategies.base import FieldCauses, Strategy, child, immutable, set_default
+from kaito.local.apiserver.strategies.base import FieldCauses, GenerationStrategy, child, immutable, set_default
 from kaito.local.apiserver.strategies.pods import default_pod_spec
 from kaito.local.machinery.errors import FieldCause
 from kaito.local.store.records import Object
@@ -11,7 +11,7 @@ UID_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
 NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")
 
 
-class WorkloadStrategy(Strategy):
+class WorkloadStrategy(GenerationStrategy):
     """A pod template under a selector that must match it and never changes."""
 
     def default(self, obj: Object) -> None:
