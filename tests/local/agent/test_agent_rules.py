@@ -112,6 +112,7 @@ def test_a_host_program_stands_for_its_image(tmp_path: Path) -> None:
     argv = resolve_argv({"image": "docker.io/curlimages/curl:8", "args": ["-c", "true"]}, config)
     assert Path(argv[0]).name == "sh"
     assert argv[1:] == ["-c", "true"]
+    assert resolve_argv({"image": "curlimages/curl", "args": ["sh", "-c", "true"]}, config) == argv
     assert resolve_argv({"image": "curlimages/curl", "command": ["sh", "-c", "x"]}, config)[1:] == ["-c", "x"]
     with pytest.raises(ContainerRefused, match="which has no 'no-such-program'"):
         resolve_argv({"image": "curlimages/curl", "command": ["no-such-program"]}, config)

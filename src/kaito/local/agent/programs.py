@@ -63,7 +63,8 @@ def _host_argv(program: str, command: list[str], args: list[str], image: str) ->
     path = shutil.which(program)
     if path is None:
         raise ContainerRefused(REASON, f"the image {image!r} stands for this machine's {program}: install {program}")
-    words = [*command, *args] if command else [program, *args]
+    # The images' entry points take their own name as a first argument too: `kubectl run ... -- curl URL`.
+    words = [*command, *args] if command else args if args[:1] == [program] else [program, *args]
     if words[0] == program:
         return [path, *words[1:]]
     if shutil.which(words[0]) is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import kaito
 
+DYING_SECONDS = 5.0
 DATA_NETWORK = "127.0.0.0/8"
 """Where the data sets of this machine are: the operator lets data URLs point there."""
 
@@ -102,6 +104,25 @@ def lock_holder(home: Path) -> int | None:
         return None
     finally:
         os.close(descriptor)
+
+
+def settled_holder(home: Path) -> int | None:
+    """`lock_holder`, once a killed holder is all gone: its lock goes with the last of its threads, not the first."""
+    deadline = time.monotonic() + DYING_SECONDS
+    while True:
+        holder = lock_holder(home)
+        if not holder or is_alive(holder) or time.monotonic() > deadline:
+            return holder
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def status(home: Path) -> Running | None:

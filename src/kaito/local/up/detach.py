@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from kaito.local.up.config import Running, UpConfig, lock_holder, read_running
+from kaito.local.up.config import Running, UpConfig, is_alive, lock_holder, read_running, settled_holder
 from kaito.local.up.errors import FolderTaken, UpError
 
 LOOK_SECONDS = 0.05
@@ -22,7 +22,7 @@ STRAY_GRACE = 5.0
 
 def detach(config: UpConfig) -> Running:
     """Start `kaito up` in the background; returns when the API is ready and the controllers run. Raises UpError."""
-    holder = lock_holder(config.home)
+    holder = settled_holder(config.home)
     if holder is not None:
         raise FolderTaken(
             f"a control plane runs on {config.home} already (pid {holder or 'unknown'}); "
@@ -73,7 +73,7 @@ def down(home: Path) -> bool:
     """
     from kaito.local.agent.sweep import stop_all
 
-    holder = lock_holder(home)
+    holder = settled_holder(home)
     if holder == 0:
         raise UpError(f"a control plane holds {home / 'lock'}, and its pid is not known; end it by hand")
     if holder is not None:
@@ -100,13 +100,5 @@ def _stop(pid: int, home: Path) -> None:
 def _await_end(pid: int) -> None:
     """The lock is let go a moment before the process ends; so that nothing of it is left when we say so."""
     deadline = time.monotonic() + KILL_SECONDS
-    while time.monotonic() < deadline and _is_alive(pid):
+    while time.monotonic() < deadline and is_alive(pid):
         time.sleep(LOOK_SECONDS)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"

@@ -24,7 +24,7 @@ from kaito.local.apiserver.config import ServerConfig
 from kaito.local.apiserver.server import ApiServer
 from kaito.local.store.errors import Locked
 from kaito.local.up.child import Child
-from kaito.local.up.config import DATA_NETWORK, Running, UpConfig, write_running
+from kaito.local.up.config import DATA_NETWORK, Running, UpConfig, settled_holder, write_running
 from kaito.local.up.errors import FolderTaken, PartFailed, UpError
 from kaito.local.up.ports import bind_error, remember_ports, with_remembered_ports
 
@@ -65,6 +65,7 @@ class Machine:
 
     async def _start_api(self, stack: contextlib.AsyncExitStack) -> None:
         config = self._config
+        settled_holder(config.home)
         try:
             await self._server.start()
         except Locked as error:
