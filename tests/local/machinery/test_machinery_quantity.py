@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kaito.local.machinery.apply import apply
 from kaito.local.machinery.quantity import QuantityError, canonical, format_quantity, parse_quantity
+from tests.local.machinery.builders import kind
 
 
 @pytest.mark.parametrize(
@@ -58,3 +60,29 @@ def test_canonical(text: str, expected: str) -> None:
 def test_thousandths_survive_a_round(thousandths: int, binary: bool) -> None:
     value = Decimal(thousandths) / 1000
     assert parse_quantity(format_quantity(value, binary=binary)) == value
+
+
+def limits(**amounts: Any) -> dict[str, Any]:
+    spec = {"containers": [{"name": "c", "image": "i", "resources": {"limits": amounts}}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
+
+
+def test_quantities_of_builtin_kinds_are_kept_short() -> None:
+    pod = limits(cpu=1, memory="1024Mi", other=0.5)
+    kind("Pod").schema.default(pod)
+    assert pod["spec"]["containers"][0]["resources"] == {"limits": {"cpu": "1", "memory": "1Gi", "other": "500m"}}
+    assert kind("Pod").schema.validate(pod) == []
+
+
+def test_a_bad_quantity_is_named() -> None:
+    (cause,) = kind("Pod").schema.validate(limits(cpu="one"))
+    assert str(cause) == (
+        'spec.containers[0].resources.limits.cpu: Invalid value: "one": quantities must match the regular expression '
+        "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+    )
+
+
+def test_two_spellings_of_one_amount_do_not_conflict() -> None:
+    options = {"force": False, "schema": kind("Pod").schema, "api_version": "v1", "subresource": "", "now": "T"}
+    live = apply(None, limits(cpu="1000m"), manager="one", **options)
+    assert apply(live, limits(cpu=1), manager="two", **options)["spec"] == live["spec"]

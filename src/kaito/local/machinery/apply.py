@@ -121,6 +121,7 @@ def apply(
     """
     node = schema.root
     config = _configuration(applied, node, subresource)
+    schema.canonicalize(config)
     mine = Entry(manager, APPLY, api_version, now, subresource, _owned(node, config, subresource) or {})
     entries = read_entries(live)
     previous = next((entry for entry in entries if entry.identity == mine.identity), None)

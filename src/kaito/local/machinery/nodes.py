@@ -6,6 +6,7 @@ side. A JSON schema answers their questions slowly (references, three spellings 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ class Node:
     preserve: bool = False
     embedded: bool = False
     int_or_string: bool = False
+    quantity: bool = False
     nullable: bool = False
     default: Any = None
     has_default: bool = False
@@ -41,6 +43,14 @@ class Node:
     merge_key: str = ""
     rules: tuple[Json, ...] = ()
     required: frozenset[str] = frozenset()
+
+    def children(self) -> Iterator[Node]:
+        """The nodes one level below."""
+        yield from self.properties.values()
+        if self.items is not None:
+            yield self.items
+        if self.additional is not None:
+            yield self.additional
 
     def child(self, key: str) -> Node | None:
         """The node of field `key`, or None where the schema does not know it."""
@@ -86,6 +96,7 @@ class Compiler:
         node.preserve = raw.get("x-kubernetes-preserve-unknown-fields") is True
         node.embedded = raw.get("x-kubernetes-embedded-resource") is True
         node.int_or_string = raw.get("x-kubernetes-int-or-string") is True or raw.get("format") == "int-or-string"
+        node.quantity = raw.get("format") == "quantity"
         node.atomic_map = raw.get("x-kubernetes-map-type") == "atomic"
         node.list_type = raw.get("x-kubernetes-list-type") or "atomic"
         node.map_keys = tuple(raw.get("x-kubernetes-list-map-keys") or ())

@@ -147,7 +147,7 @@ class RuleSet:
             return known
         self._reaching[id(node)] = False  # until its children are known; a type that contains itself ends here
         self._rules[id(node)] = tuple(Rule.read(raw) for raw in node.rules)
-        children = [self._collect(child) for child in _children(node)]
+        children = [self._collect(child) for child in node.children()]
         self._reaching[id(node)] = bool(node.rules) or any(children)
         return self._reaching[id(node)]
 
@@ -173,14 +173,6 @@ class RuleSet:
         elif isinstance(value, list) and node.items is not None:
             for index, item in enumerate(value):
                 yield from self._visit(node.items, item, _previous(node, item, old), f"{path}[{index}]")
-
-
-def _children(node: Node) -> Iterator[Node]:
-    yield from node.properties.values()
-    if node.items is not None:
-        yield node.items
-    if node.additional is not None:
-        yield node.additional
 
 
 def _previous(node: Node, item: Any, old: Any) -> Any:

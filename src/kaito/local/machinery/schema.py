@@ -15,6 +15,7 @@ import jsonschema_rs
 from kaito.local.machinery import builtin_schemas, structure, validation
 from kaito.local.machinery.errors import FieldCause
 from kaito.local.machinery.nodes import ANY, Compiler, Node
+from kaito.local.machinery.quantity_fields import QuantityFields
 from kaito.local.machinery.rules import RuleSet
 
 Json = dict[str, Any]
@@ -65,6 +66,11 @@ class Schema:
         with _LOCK:
             return RuleSet(self.root)
 
+    @cached_property
+    def _quantities(self) -> QuantityFields:
+        with _LOCK:
+            return QuantityFields(self.root)
+
     def prune(self, obj: Json) -> list[str]:
         """Drops unknown fields in place and returns their paths."""
         return structure.prune(self.root, obj)
@@ -73,11 +79,19 @@ class Schema:
         """Fills in the schema's defaults in place; nulls that the schema forbids mean `not set`."""
         structure.drop_nulls(self.root, obj)
         structure.default(self.root, obj)
+        self.canonicalize(obj)
+
+    def canonicalize(self, obj: Json) -> None:
+        """Writes the quantities of a built-in kind in their shortest text, in place: `1000m` becomes `1`."""
+        if self.builtin:
+            self._quantities.canonicalize(obj)
 
     def validate(self, obj: Json) -> list[FieldCause]:
         """What is wrong with the shape of `obj`; empty when nothing is."""
         found = validation.causes(self._validator, obj)
-        if not self.builtin:
+        if self.builtin:
+            found.extend(self._quantities.causes(obj))
+        else:
             found.extend(validation.list_causes(self.root, obj))
         return found
 
