@@ -21,6 +21,7 @@ ROUTINE = frozenset(
         "PreparingData",
         "Publishing",
         "Replacing",
+        "ServerNotAnswering",
         "ServerStopping",
         "Training",
         "Unschedulable",
@@ -47,7 +48,7 @@ class Cause:
     def text(self) -> str:
         """What a condition shows."""
         message = _sentence(self.message)
-        text = f"{message} {_sentence(self.hint)}" if self.hint else message
+        text = f"{message} {_sentence(self.hint[0].upper() + self.hint[1:])}" if self.hint else message
         return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"
 
 
