@@ -226,6 +226,14 @@ def test_rule_that_meets_a_missing_key_says_so() -> None:
     assert "no such key: missing evaluating rule: self.missing == 1" in cause.message
 
 
+def test_rules_read_names_that_cel_cannot_write() -> None:
+    inner = {"namespace": {"type": "string"}, "retry-limit": {"type": "integer"}, "a/b.c": {"type": "integer"}}
+    rule = {"rule": "self.__namespace__ == 'x' && self.retry__dash__limit == 3 && self.a__slash__b__dot__c == 1"}
+    shape = schema(free={"type": "object", "properties": inner, "x-kubernetes-validations": [rule]})
+    assert shape.rules(spec(free={"namespace": "x", "retry-limit": 3, "a/b.c": 1})) == []
+    assert len(shape.rules(spec(free={"namespace": "x", "retry-limit": 4, "a/b.c": 1}))) == 1
+
+
 @pytest.mark.parametrize(
     "rule",
     [

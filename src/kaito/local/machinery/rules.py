@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from kaito.local.machinery import errors
 from kaito.local.machinery.cel_functions import all_functions
+from kaito.local.machinery.cel_names import EscapedNames
 from kaito.local.machinery.errors import FieldCause
 from kaito.local.machinery.nodes import Json, Node
 
@@ -137,6 +138,7 @@ class RuleSet:
 
     def __init__(self, root: Node) -> None:
         self._root = root
+        self._names = EscapedNames(root)
         self._rules: dict[int, tuple[Rule, ...]] = {}
         self._reaching: dict[int, bool] = {}
         self.found = self._collect(root)
@@ -161,7 +163,8 @@ class RuleSet:
             return
         kind = f'"{node.type or "object"}"'
         for rule in self._rules[id(node)]:
-            cause = rule.check(value, old, path, kind)
+            before = old if old is _ABSENT else self._names.visible(node, old)
+            cause = rule.check(self._names.visible(node, value), before, path, kind)
             if cause is not None:
                 yield cause
         if isinstance(value, dict):
