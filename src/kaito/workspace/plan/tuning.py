@@ -141,10 +141,12 @@ def _follow(observed: Observed, job: Job, pods: list[Pod], sizing: Sizing) -> Tu
     if is_true(job.status.conditions, "Failed"):
         return _failed(_cause_of_failure(observed, job, pods, sizing), status)
     alive = [pod for pod in pods if pod.status.phase not in ("Succeeded", "Failed")]
-    if not alive:
+    if not pods:
         return _waiting(Cause("WorkspaceTuningJobStatusPending", "The tuning pod is being made"), status)
-    pod = alive[-1]
+    pod = (alive or pods)[-1]
     cause = cause_of_pod(pod, observed.progress.get(pod.metadata.uid), sizing.words)
+    if pod.status.phase == "Succeeded":
+        cause = Cause("Publishing", "The adapter has been published; the Job is about to end")
     started = Condition("JobStarted", "True", "WorkspaceTuningJobStatusStarted", "The tuning Job has started.")
     pending = Condition("TuningSucceeded", "False", cause.reason, cause.text)
     has_started = any(c.state.running or c.state.terminated for c in pod.status.initContainerStatuses)
