@@ -6,18 +6,29 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import yaml
 
 from kaito.api.workspace import LABEL_WORKSPACE
 from kaito.kube.resources import MACHINES, NODE_CLAIMS, NODE_CLAIMS_V1BETA1, Resource
 from kaito.workspace.settings import Settings
-from tests.workspace.builders import INFERENCE, TUNING, annotated
+from tests.workspace.builders import INFERENCE, TUNING, annotated, changed
 from tests.workspace.world import World, node
 
 BYO = Settings(node_mode="byo", runtime_image="kaito/runtime:test")
+KARPENTER = Settings(node_mode="karpenter", runtime_image="kaito/runtime:test")
+LARGE = changed(
+    INFERENCE,
+    {"inference.preset.name": "llama-3.3-70b-instruct", "resource.instanceType": "Standard_NC24ads_A100_v4"},
+)
+TEMPLATE = changed(
+    INFERENCE, {"inference": {"template": {"spec": {"containers": [{"name": "main", "image": "mine:1"}]}}}}
+)
 WORKSPACES = {
     "tuning": TUNING,
     "tuning, not served": annotated(TUNING, serve_after_tuning="false"),
     "inference": INFERENCE,
+    "inference on several nodes": LARGE,
+    "pod template": TEMPLATE,
 }
 
 
@@ -31,7 +42,8 @@ def converge(world: World) -> None:
 def test_converges(workspace: dict[str, Any], api: Resource[Any]) -> None:
     world = World(workspace, claim_api=api)
     converge(world)
-    assert len(world.all(api.plural)) == 1
+    assert world.workspace is not None
+    assert len(world.all(api.plural)) == world.workspace["status"]["targetNodeCount"]
     before = world.writes
     world.reconcile()
     assert world.writes == before, "a Workspace at rest is written again"
@@ -48,9 +60,10 @@ def test_converges_after_a_crash_at_every_write(workspace: dict[str, Any]) -> No
                 world.step()
             converge(world)
             made = Counter(kind for kind, _ in world.created)
-            assert made["nodeclaims"] == 1, (crash, at_round)
+            assert world.workspace is not None
+            assert made["nodeclaims"] == world.workspace["status"]["targetNodeCount"], (crash, at_round)
             assert made["jobs"] <= 1, (crash, at_round)
-            assert made["deployments"] <= 1, (crash, at_round)
+            assert made["deployments"] + made["statefulsets"] <= 1, (crash, at_round)
 
 
 def test_tuning_ends_as_a_server_of_the_adapter_by_digest() -> None:
@@ -139,3 +152,170 @@ def test_ten_writes_are_enough_for_an_inference_workspace() -> None:
     world = World(INFERENCE)
     converge(world)
     assert world.writes <= 10
+
+
+def test_several_nodes_are_a_stateful_set_led_by_its_first_pod() -> None:
+    world = World(LARGE)
+    converge(world)
+    server = world.one("statefulsets")
+    nodes = server["spec"]["replicas"]
+    assert nodes > 1
+    assert len(world.all("nodeclaims")) == nodes
+    assert server["spec"]["serviceName"] == "served-headless"
+    (serve,) = server["spec"]["template"]["spec"]["containers"]
+    script = serve["command"][2]
+    assert "ray start --head --port=6379" in script
+    assert "--address=served-0.served-headless.default.svc.cluster.local:6379 --block" in script
+    services = {body["metadata"]["name"]: body["spec"] for body in world.all("services")}
+    assert services["served"]["selector"]["statefulset.kubernetes.io/pod-name"] == "served-0"
+    assert services["served-headless"]["clusterIP"] == "None"
+    config = yaml.safe_load(world.one("configmaps")["data"]["inference_config.yaml"])["vllm"]
+    assert config["distributed-executor-backend"] == "ray"
+    assert config["pipeline-parallel-size"] * config.get("tensor-parallel-size", 1) == nodes
+
+
+def test_a_template_keeps_what_the_user_wrote() -> None:
+    world = World(TEMPLATE)
+    converge(world)
+    template = world.one("deployments")["spec"]["template"]
+    assert template["spec"]["containers"] == [{"name": "main", "image": "mine:1"}]
+    assert template["spec"]["nodeSelector"]["app"] == "phi"
+    assert {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"} in template["spec"][
+        "tolerations"
+    ]
+
+
+def test_a_changed_template_rolls_out() -> None:
+    world = World(TEMPLATE)
+    converge(world)
+    assert world.workspace is not None
+    world.workspace["inference"]["template"]["spec"]["containers"][0]["image"] = "mine:2"
+    converge(world)
+    (pod,) = world.all("pods")
+    assert world.one("deployments")["spec"]["template"]["spec"]["containers"][0]["image"] == "mine:2"
+    wanted = world.one("deployments")["metadata"]["annotations"]["kaito.sh/spec-hash"]
+    assert pod["metadata"]["annotations"]["kaito.sh/spec-hash"] == wanted
+
+
+ADAPTER = {"source": {"name": "a1", "image": "r.example/a1:1", "imagePullSecrets": ["push"]}, "strength": "0.5"}
+CHANGES: dict[str, dict[str, Any]] = {
+    "adapter": {"inference.adapters": [ADAPTER]},
+    "config": {"inference.config": "mine"},
+    "runtime": {"metadata.annotations": {"kaito.sh/runtime": "transformers"}},
+    "performance mode": {"metadata.annotations": {"kaito.sh/performance-mode": "throughput"}},
+    "access secret": {"inference.preset.presetOptions": {"modelAccessSecret": "hf"}},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_any_change_rolls_out_and_comes_to_rest(change: dict[str, Any]) -> None:
+    world = World(INFERENCE)
+    world.put("configmaps", {"metadata": {"name": "mine"}, "data": {"inference_config.yaml": "vllm: {seed: 1}"}})
+    world.put("secrets", {"metadata": {"name": "hf"}, "data": {"HF_TOKEN": ""}})
+    converge(world)
+    before = world.one("deployments")["metadata"]["annotations"]["kaito.sh/spec-hash"]
+    assert world.workspace is not None
+    world.workspace = changed(world.workspace, change)
+    converge(world)
+    assert world.one("deployments")["metadata"]["annotations"]["kaito.sh/spec-hash"] != before
+    assert len(world.all("pods")) == 1
+
+
+def test_the_users_engine_flags_win_over_ours() -> None:
+    world = World(changed(INFERENCE, {"inference.config": "mine"}))
+    text = "vllm: {gpu-memory-utilization: 0.5, seed: 1}"
+    world.put("configmaps", {"metadata": {"name": "mine"}, "data": {"inference_config.yaml": text}})
+    converge(world)
+    made = world.objects["configmaps", "served-config"]["data"]["inference_config.yaml"]
+    assert yaml.safe_load(made)["vllm"] == {"gpu-memory-utilization": 0.5, "seed": 1}
+
+
+@pytest.mark.parametrize("base", [INFERENCE, TUNING], ids=["inference", "tuning"])
+def test_byo_uses_the_labelled_nodes_and_makes_none(base: dict[str, Any]) -> None:
+    world = World(changed(base, {"resource.instanceType": None}), BYO, claim_api=None)
+    label = base["resource"]["labelSelector"]["matchLabels"]
+    gfd = {"nvidia.com/gpu.product": "A10", "nvidia.com/gpu.count": "1", "nvidia.com/gpu.memory": "23028"}
+    world.put("nodes", node("mine", {**label, **gfd}))
+    converge(world)
+    assert not world.condition("NodeClaimReady")
+    assert world.workspace is not None
+    assert not world.workspace["metadata"].get("finalizers"), "nothing has to be cleaned up"
+
+
+def test_byo_says_which_label_is_missing() -> None:
+    world = World(changed(INFERENCE, {"resource.instanceType": None}), BYO, claim_api=None)
+    world.settle()
+    assert world.condition("WorkspaceReady")["reason"] == "NoMatchingNodes"
+    assert "app=phi" in world.condition("WorkspaceReady")["message"]
+
+
+PARTS = {
+    "mig": ({"mode": "mig", "profile": "1g.10gb"}, {"nvidia.com/mig-1g.10gb": "1"}),
+    "accelerator": ({"mode": "accelerator", "count": 2}, {"nvidia.com/gpu": "2"}),
+}
+
+
+@pytest.mark.parametrize(("part", "limits"), PARTS.values(), ids=PARTS)
+def test_a_part_of_a_node_is_asked_for_by_its_resource(part: dict[str, Any], limits: dict[str, str]) -> None:
+    world = World(changed(INFERENCE, {"resource.instanceType": None, "resource.partition": part}), BYO, None)
+    gfd = {"nvidia.com/gpu.product": "A100", "nvidia.com/gpu.count": "8", "nvidia.com/gpu.memory": "81920"}
+    body = node("mine", {"app": "phi", **gfd}, gpus=8)
+    body["status"]["allocatable"]["nvidia.com/mig-1g.10gb"] = "7"
+    world.put("nodes", body)
+    converge(world)
+    serve = world.one("deployments")["spec"]["template"]["spec"]["containers"][0]
+    assert serve["resources"]["limits"] == limits
+
+
+def test_karpenter_claims_stand_alone() -> None:
+    world = World(annotated(INFERENCE, node_class_name="gpu"), KARPENTER)
+    converge(world)
+    claim = world.one("nodeclaims")
+    assert "karpenter.sh/nodepool" not in claim["metadata"]["labels"]
+    assert "resources" not in claim["spec"], "Karpenter waits for ever for a node that offers storage"
+    assert claim["spec"]["nodeClassRef"]["name"] == "gpu"
+    assert claim["spec"]["expireAfter"] == "Never"
+
+
+def test_a_load_balancer_is_asked_for_by_annotation() -> None:
+    world = World(annotated(INFERENCE, enablelb="True"))
+    converge(world)
+    spec = world.one("services")["spec"]
+    assert spec["type"] == "LoadBalancer"
+    assert [port["port"] for port in spec["ports"]] == [80]
+
+
+def test_a_node_that_vanishes_is_replaced() -> None:
+    world = World(INFERENCE)
+    converge(world)
+    for kind in ("nodes", "nodeclaims", "pods"):
+        for body in world.all(kind):
+            del world.objects[kind, body["metadata"]["name"]]
+    world.one("deployments").pop("status")
+    world.reconcile()
+    assert world.condition("WorkspaceReady")["status"] == "False"
+    converge(world)
+    assert Counter(kind for kind, _ in world.created)["nodeclaims"] == 2
+
+
+def test_pods_run_with_least_rights() -> None:
+    for base, kind in ((TUNING, "jobs"), (INFERENCE, "deployments")):
+        world = World(base)
+        converge(world)
+        spec = world.one(kind)["spec"]["template"]["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in (*spec["initContainers"], *spec["containers"]):
+            rights = container["securityContext"]
+            assert rights["readOnlyRootFilesystem"] is True
+            assert rights["capabilities"] == {"drop": ["ALL"]}
+            assert rights["allowPrivilegeEscalation"] is False
+
+
+def test_the_push_secret_is_seen_by_publish_alone() -> None:
+    world = World(TUNING)
+    converge(world)
+    spec = world.one("jobs")["spec"]["template"]["spec"]
+    seen = [c["name"] for c in (*spec["initContainers"], *spec["containers"]) if "push-secret" in str(c)]
+    assert seen == ["publish"]

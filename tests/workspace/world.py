@@ -170,9 +170,7 @@ class World:
 
     def step(self) -> bool:
         """One thing that the cluster does by itself; False when nothing is left to do."""
-        return (
-            self._claims_become_nodes() or self._jobs_make_pods() or self._pods_go_on() or self._deployments_make_pods()
-        )
+        return self._claims_become_nodes() or self._jobs_make_pods() or self._pods_go_on() or self._servers_make_pods()
 
     def _claims_become_nodes(self) -> bool:
         for claim in self._claims():
@@ -190,31 +188,33 @@ class World:
 
     def _jobs_make_pods(self) -> bool:
         for job in self.all("jobs"):
-            if not self._pods_of(job) and not job.get("status") and not job["spec"].get("suspend"):
+            if not self._pods_of("jobs", job) and not job.get("status") and not job["spec"].get("suspend"):
                 self._make_pod("jobs", job, init=("data", "model", "tune"), main="publish")
                 return True
         return False
 
-    def _deployments_make_pods(self) -> bool:
-        for deployment in self.all("deployments"):
-            wanted = deployment["spec"]["template"]["metadata"]["annotations"][ANNOTATION_HASH]
-            pods = self._pods_of(deployment)
-            for pod in pods:
-                if pod["metadata"]["annotations"][ANNOTATION_HASH] != wanted:
-                    self._remove(("pods", pod["metadata"]["name"]))
-                    return True
-            if not pods:
-                self._make_pod("deployments", deployment, init=("model",), main="serve")
-                return True
-            if _is_ready(pods[0]) and deployment.get("status", {}).get("hash") != wanted:
-                generation = deployment["metadata"].get("generation", 0)
-                deployment["status"] = {
-                    "observedGeneration": generation,
-                    "updatedReplicas": 1,
-                    "readyReplicas": 1,
-                    "hash": wanted,
-                }
-                return True
+    def _servers_make_pods(self) -> bool:
+        return any(
+            self._server_makes_pods(plural, body)
+            for plural in ("deployments", "statefulsets")
+            for body in self.all(plural)
+        )
+
+    def _server_makes_pods(self, plural: str, server: dict[str, Any]) -> bool:
+        wanted = server["spec"]["template"]["metadata"]["annotations"][ANNOTATION_HASH]
+        replicas = server["spec"]["replicas"]
+        pods = self._pods_of(plural, server)
+        old = [pod for pod in pods if pod["metadata"]["annotations"][ANNOTATION_HASH] != wanted]
+        if old:
+            self._remove(("pods", old[0]["metadata"]["name"]))
+            return True
+        if len(pods) < replicas:
+            self._make_pod(plural, server, init=("model",), main="serve")
+            return True
+        if all(_is_ready(pod) for pod in pods) and server.get("status", {}).get("hash") != wanted:
+            counts = {"updatedReplicas": replicas, "readyReplicas": replicas, "hash": wanted}
+            server["status"] = {"observedGeneration": server["metadata"].get("generation", 0), **counts}
+            return True
         return False
 
     def _pods_go_on(self) -> bool:
@@ -274,8 +274,7 @@ class World:
             if pod.get("owner") == key:
                 self.objects.pop(("pods", pod["metadata"]["name"]))
 
-    def _pods_of(self, owner: dict[str, Any]) -> list[dict[str, Any]]:
-        plural = "jobs" if owner is self.objects.get(("jobs", owner["metadata"]["name"])) else "deployments"
+    def _pods_of(self, plural: str, owner: dict[str, Any]) -> list[dict[str, Any]]:
         return [pod for pod in self.all("pods") if pod.get("owner") == (plural, owner["metadata"]["name"])]
 
     def _claims(self) -> list[dict[str, Any]]:
