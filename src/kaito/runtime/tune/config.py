@@ -205,10 +205,14 @@ def _sections(body: Mapping[str, Mapping[str, Any]]) -> TuningConfig:
     if dataset.train_test_split is not None and not 0 < dataset.train_test_split <= 1:
         raise _invalid(f"DatasetConfig.train_test_split is {dataset.train_test_split}; it must be over 0 and at most 1")
     quantization = _library_section("QuantizationConfig", body["QuantizationConfig"], warnings)
+    if quantization.get("bnb_4bit_quant_type") not in (None, "nf4", "fp4"):
+        kind = quantization["bnb_4bit_quant_type"]
+        raise _invalid(f"QuantizationConfig.bnb_4bit_quant_type is {kind!r}; it must be nf4 or fp4")
+    lora = _check_lora(_library_section("LoraConfig", body["LoraConfig"], warnings))
     return TuningConfig(
         model=_own_section(ModelConfig, body["ModelConfig"]),
         quantization=quantization,
-        lora=_library_section("LoraConfig", body["LoraConfig"], warnings),
+        lora=lora,
         training=_check_numbers(training),
         dataset=dataset,
         collator=collator,
@@ -309,6 +313,15 @@ def _check_numbers(training: dict[str, Any]) -> dict[str, Any]:
         if training.get(key) is not None and training[key] < 0:
             raise _invalid(f"TrainingArguments.{key} is {training[key]}; it cannot be negative")
     return training
+
+
+def _check_lora(lora: dict[str, Any]) -> dict[str, Any]:
+    for key in ("r", "lora_alpha"):
+        if lora.get(key, 1) <= 0:
+            raise _invalid(f"LoraConfig.{key} is {lora[key]}; it must be over 0")
+    if not 0 <= lora.get("lora_dropout", 0) < 1:
+        raise _invalid(f"LoraConfig.lora_dropout is {lora['lora_dropout']}; it must be from 0 to under 1")
+    return lora
 
 
 def _check_output_dir(value: Any) -> None:

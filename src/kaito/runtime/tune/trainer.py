@@ -72,10 +72,12 @@ def training_arguments(
     try:
         return SFTConfig(**options)
     except (TypeError, ValueError, ImportError) as error:
-        words = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            "ConfigInvalid", f"training_config.yaml: TrainingArguments: {words}", "correct the ConfigMap"
-        ) from error
+        raise _refused("TrainingArguments", error) from error
+
+
+def _refused(section: str, error: Exception) -> InputError:
+    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return InputError("ConfigInvalid", f"training_config.yaml: {section}: {words}", "correct the ConfigMap")
 
 
 def _precision(device: Device) -> dict[str, Any]:
@@ -96,18 +98,21 @@ def make_trainer(
     held: Sequence[Tokens],
     callbacks: Sequence[Any] = (),
 ) -> SFTTrainer:
-    """The trainer with its adapter in float32: half-precision adapters lose small updates."""
+    """The trainer with its adapter in float32: half-precision adapters lose small updates. Raises InputError."""
     if getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False):
         model = _prepare_quantized(model, arguments)
-    trainer = SFTTrainer(
-        model=model,
-        args=arguments,
-        processing_class=tokenizer,
-        peft_config=peft_config,
-        train_dataset=_dataset(train),
-        eval_dataset=_dataset(held) if held else None,
-        callbacks=list(callbacks),
-    )
+    try:
+        trainer = SFTTrainer(
+            model=model,
+            args=arguments,
+            processing_class=tokenizer,
+            peft_config=peft_config,
+            train_dataset=_dataset(train),
+            eval_dataset=_dataset(held) if held else None,
+            callbacks=list(callbacks),
+        )
+    except (ValueError, TypeError, NotImplementedError, ImportError) as error:  # settings that do not go together
+        raise _refused("LoraConfig or TrainingArguments", error) from error
     trainer.remove_callback(PrinterCallback)  # prints dicts beside our own log
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
