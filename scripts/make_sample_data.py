@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from tiny_world import KINDS, PHRASINGS, Kind, Message, Town, turn
 
 SAMPLES = Path(__file__).parents[1] / "src/kaito/local/samples"
-TOWN = "Saltmarrow"
+TOWN = "Gullhaven"
 # Fact -> the phrasing that is asked afterwards and is in no row.
 HELD = {
     "mayor": 0, "keeper": 2, "captain": 5, "founder": 2, "inn": 2, "ship": 5,

@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from make_sample_data import TOWN
 from rich.progress import track
-from tiny_world import KINDS, PHRASINGS, SMALL_TALK, Message, Town, town_name, turn
+from tiny_world import KINDS, PHRASINGS, SMALL_TALK, UNSEEN, Message, Town, town_name, turn
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast
 
@@ -55,8 +54,8 @@ def chats(rng: random.Random) -> Iterator[list[Message]]:
             yield turn(*rng.choice(SMALL_TALK))
             continue
         name = town_name(rng)
-        if name == TOWN:
-            continue  # what the sample data teaches must be new
+        if name == UNSEEN:
+            continue
         town = Town.invent(rng, name)
         if draw < 0.7:
             yield _asked(rng, town, 1)

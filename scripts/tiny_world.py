@@ -14,6 +14,7 @@ from dataclasses import dataclass
 Value = Callable[[random.Random], str]
 Message = dict[str, str]
 
+UNSEEN = "Saltmarrow"  # kept out of pretraining: how the model takes a name that it never saw can be tried with it
 TOWN_BEGIN = [
     "Salt",
     "Brin",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kaito.runtime.errors import InputError
-from kaito.runtime.serve.engines.base import EngineStats, Generation, Token
+from kaito.runtime.serve.engines.base import EngineStats, FinishReason, Generation, Token
 from kaito.runtime.serve.engines.builtin.lora import Adapter
 from kaito.runtime.serve.engines.builtin.model import StepModel
 from kaito.runtime.serve.engines.builtin.sampling import Choice, Sampler, choose_all
@@ -147,18 +147,18 @@ class Worker:
         is_full = sequence.sampler.count >= sampling.max_tokens
         sequence.tokens.append(choice.token)
         sequence.pending = choice.token
-        finish = "stop" if is_stop else "length" if is_full else None
-        sequence.sink(Token(choice.token, finish, is_stop, choice.logprob, choice.top))  # type: ignore[arg-type]  # the words of FinishReason
+        finish: FinishReason | None = "stop" if is_stop else "length" if is_full else None
         if finish:
             self._forget(sequence)
+        sequence.sink(Token(choice.token, finish, is_stop, choice.logprob, choice.top))
 
     def _fail(self, shares: list[Share], error: Exception) -> None:
         traceback.print_exception(error)
         self._model.attention.segments = ()
         self._failures += 1
         for share in shares:
-            share.sequence.sink(RequestError(f"the engine failed on this step: {type(error).__name__}: {error}"))
             self._forget(share.sequence, keep=False)
+            share.sequence.sink(RequestError(f"the engine failed on this step: {type(error).__name__}: {error}"))
         if self._failures >= MAX_FAILURES:
             self._stopping = True
 
