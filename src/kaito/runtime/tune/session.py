@@ -36,6 +36,7 @@ def train(step: Step, request: TuneRequest) -> Mapping[str, Any]:
     """Train and report. On SIGTERM: saves a checkpoint and raises StepError (reason Terminated)."""
     started = step.clock()
     transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries warning each other; not the user's to mend
     device, warning = find_device(request.config.model.dtype or request.config.model.torch_dtype)
     if warning:
