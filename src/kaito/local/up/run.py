@@ -26,6 +26,7 @@ from kaito.local.store.errors import Locked
 from kaito.local.up.child import Child
 from kaito.local.up.config import DATA_NETWORK, Running, UpConfig, settled_holder, write_running
 from kaito.local.up.errors import FolderTaken, PartFailed, UpError
+from kaito.local.up.networks import claim_networks
 from kaito.local.up.ports import bind_error, remember_ports, with_remembered_ports
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ class Machine:
 
     def __init__(self, config: UpConfig) -> None:
         self._config = config = with_remembered_ports(config)
-        self._server = ApiServer(ServerConfig(home=config.home, port=config.port))
+        self._networks = claim_networks(config.home)
+        self._server = ApiServer(
+            ServerConfig(home=config.home, port=config.port, service_network=self._networks.services)
+        )
         self._stop = asyncio.Event()
         self._agent: NodeAgent | None = None
         self._controllers: list[asyncio.Task[None]] = []
@@ -54,7 +58,9 @@ class Machine:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._networks.release)
             await self._start_api(stack)
+            self._networks.remember(self._config.home)
             try:
                 await self._run_parts(stack, on_ready)
             except* UpError as errors:
@@ -107,7 +113,8 @@ class Machine:
         from kaito.local.workloads import run_workloads
 
         programs = read_programs(self._config.home / PROGRAMS_FILE)
-        agent = self._agent = NodeAgent(client, AgentConfig(home=self._config.home, host_programs=programs))
+        agent_config = AgentConfig(home=self._config.home, host_programs=programs, pod_network=self._networks.pods)
+        agent = self._agent = NodeAgent(client, agent_config)
         self._server.set_backend(agent.backend)
         return [
             ("node agent", agent.run()),
