@@ -74,7 +74,7 @@ class Api:
             return respond_error(errors.internal(type(error).__name__), warnings)
 
     async def _dispatch(self, request: web.BaseRequest, warnings: list[str]) -> web.StreamResponse:
-        raw_path = request.rel_url.raw_path
+        raw_path = request.raw_path.partition("?")[0]  # as it was sent: nothing has resolved its dots
         path = parse_path(raw_path)
         if self.documents.is_public(raw_path):
             return self.documents.serve(raw_path, request)

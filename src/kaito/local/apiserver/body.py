@@ -25,9 +25,26 @@ DEPTH_LIMIT = 200
 """Levels of nesting. Deeper objects are refused before any recursive code meets them."""
 
 STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+YAML_STARTS = (
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+)
+YAML_ENDS = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
 BRACKETS = re.compile(rb"[\[\]{}]")
 
 _decode = msgspec.json.Decoder().decode
+
+
+class _YamlLoader(yaml.CSafeLoader):
+    """Timestamps stay text, as Kubernetes reads them."""
+
+
+_YamlLoader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for letter, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:
@@ -77,14 +94,26 @@ def decode_yaml(body: bytes) -> Any:
         return decode_json(body)
     try:
         text = body.decode()
-        for token in yaml.scan(text, Loader=yaml.CSafeLoader):
-            if isinstance(token, yaml.AliasToken):
-                raise bad_request("the body of the request is YAML with aliases, which are not accepted")
-        value = yaml.load(text, Loader=yaml.CSafeLoader)
-        return json.loads(json.dumps(value, default=str, allow_nan=False))
+        _check_yaml(text)
+        value = yaml.load(text, Loader=_YamlLoader)  # noqa: S506  a SafeLoader, less its timestamps
+        return json.loads(json.dumps(value, allow_nan=False))
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, RecursionError) as error:
         line = " ".join(str(error).split())
         raise bad_request(f"the body of the request is not YAML: {line}") from error
+
+
+def _check_yaml(text: str) -> None:
+    """Looks at the tokens before anything recursive does."""
+    depth = 0
+    for token in yaml.scan(text, Loader=_YamlLoader):
+        if isinstance(token, yaml.AliasToken):
+            raise bad_request("the body of the request is YAML with aliases, which are not accepted")
+        if isinstance(token, YAML_STARTS):
+            depth += 1
+        elif isinstance(token, YAML_ENDS):
+            depth -= 1
+        if depth > DEPTH_LIMIT:
+            raise bad_request(f"the body of the request nests more than {DEPTH_LIMIT} levels")
 
 
 def check_depth(body: bytes) -> None:

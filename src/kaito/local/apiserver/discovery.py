@@ -80,7 +80,7 @@ class Discovery:
         if path == "/apis":
             named = [_group(name, versions) for name, versions in groups.items() if name]
             return {"kind": "APIGroupList", "apiVersion": "v1", "groups": named}
-        parts = path.split("/")[1:]
+        parts = path.split("/")[1:] or [""]
         if parts == ["api", "v1"]:
             return _resource_list("v1", groups[""]["v1"])
         if parts[0] == "apis" and len(parts) in (2, 3) and parts[1] and parts[1] in groups:

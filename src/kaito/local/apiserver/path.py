@@ -46,4 +46,11 @@ def parse_path(raw_path: str) -> ResourcePath | None:
         subresource = parts[2]
     if len(parts) > 3:
         rest = "/" + "/".join(parts[3:])
+    if not all(_is_segment(text) for text in (namespace or "default", name or "default")):
+        return None
     return ResourcePath(unquote(group), unquote(version), plural, namespace, name, subresource, rest)
+
+
+def _is_segment(text: str) -> bool:
+    """Neither a step of a path nor two of them: names are keys of the store."""
+    return text not in (".", "..") and "/" not in text and "%" not in text
