@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import web
 
 from kaito.kube.client import Client
-from kaito.workspace.operator import Operator
-from tests.workspace.builders import INFERENCE, TUNING
+from kaito.kube.lease import LeaderElector
+from kaito.kube.resources import CRDS, LEASES
+from kaito.local.backend import BackendError
+from kaito.workspace.operator import Operator, OperatorConfig
+from tests.workspace.builders import INFERENCE, TUNING, changed
 from tests.workspace.conftest import Stage
-from tests.workspace.node_side import DIGEST, EVENTS, SERVICES, until
+from tests.workspace.node_side import (
+    CLAIMS,
+    DIGEST,
+    EVENTS,
+    JOBS,
+    PODS,
+    SECRETS,
+    SERVICES,
+    WORKSPACES,
+    ended,
+    pod_status,
+    running,
+    trained,
+    true,
+    until,
+    waiting,
+)
 
 WRITES = ("apply", "create", "patch", "delete")
 
@@ -71,3 +96,129 @@ async def test_tuning_goes_all_the_way(stage: Stage) -> None:
     assert "backed by the CPU of this machine" in (await stage.condition("tuned", "NodesReady"))["message"]
     service = await stage.user.get(SERVICES, "tuned", "default")
     assert [(p["port"], p["targetPort"]) for p in service["spec"]["ports"]] == [(80, 5000), (29500, 29500)]
+
+
+REFUSED = {
+    "step": "publish",
+    "state": "Waiting",
+    "reason": "PushUnauthorized",
+    "message": "registry.example.com refuses the credentials",
+    "hint": "Mend the Secret push; the push goes on by itself.",
+}
+
+
+class Pods:
+    """The node agent as the pod proxy sees it: every pod is at one loopback address."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def address(self, namespace: str, pod: str) -> str:
+        return self._address
+
+    def logs(self, namespace: str, pod: str, options: object) -> AsyncIterator[bytes]:
+        raise BackendError(404, "no logs here")
+
+    async def exec(
+        self, namespace: str, pod: str, container: str, command: list[str], *, stdin: bool, tty: bool
+    ) -> Any:
+        raise BackendError(404, "no commands here")
+
+    async def attach(self, namespace: str, pod: str, container: str, *, stdin: bool, tty: bool) -> Any:
+        raise BackendError(404, "no streams here")
+
+
+async def test_progress_and_a_refused_push_are_shown_and_nothing_is_trained_again(stage: Stage) -> None:
+    """The steps answer on port 5000 of an address of their own, and the controller asks through the pod proxy."""
+    address = f"127.{random.randrange(100, 127)}.{random.randrange(1, 255)}.{random.randrange(1, 255)}"
+    said: dict[str, Any] = {"step": "tune", "state": "Running", "trainStep": 7, "totalSteps": 84, "loss": 2.5}
+
+    async def progress(_: web.Request) -> web.Response:
+        return web.json_response(said)
+
+    app = web.Application()
+    app.add_routes([web.get("/progress", progress)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, address, 5000).start()
+    stage.cluster.set_backend(Pods(address))
+    stage.operate(progress_interval=0.1)
+    await stage.push_secret()
+    stage.side.jobs = False
+    stage.play(stage.side.run)
+    await stage.apply(TUNING)
+    (job,) = await until(lambda: stage.side.list(JOBS, "default"))
+    training = pod_status([ended("data"), ended("model"), running("tune")], [waiting("publish", "PodInitializing")])
+    pod = await stage.side.make_pod(job, "Job", {**training, "podIP": address})
+    await until(lambda: at_step(stage, 7))
+    said |= REFUSED
+    pushing = pod_status([ended(n) for n in ("data", "model", "tune")], [running("publish", ready=True)], ready=True)
+    await stage.side.set_status(PODS, pod, {**pushing, "podIP": address, "phase": "Running"}, "default")
+    found = await stage.wait("tuned", "TuningSucceeded", status="False", reason="PushUnauthorized")
+    assert "refuses the credentials. Mend the Secret push" in found["message"]
+    secret = {"data": {".dockerconfigjson": "eyJuZXciOiAxfQ=="}}
+    await stage.user.patch(SECRETS, "push", secret, "default")
+    await stage.side.set_status(PODS, pod, {**trained(), "podIP": address}, "default")
+    done = {"succeeded": 1, "conditions": [true("Complete")]}
+    await stage.side.set_status(JOBS, "tuned", done, "default")
+    await stage.wait("tuned", "TuningSucceeded")
+    assert (await stage.user.get(JOBS, "tuned", "default"))["metadata"]["uid"] == job["metadata"]["uid"]
+    status = (await stage.workspace("tuned"))["status"]["tuning"]
+    assert (status["step"], status["totalSteps"], status["adapter"]["digest"]) == (84, 84, DIGEST)
+    await runner.cleanup()
+
+
+async def at_step(stage: Stage, step: int) -> bool:
+    status = (await stage.workspace("tuned")).get("status", {})
+    return bool(status.get("tuning", {}).get("step") == step)
+
+
+async def test_a_workspace_goes_away_with_its_claims(stage: Stage) -> None:
+    stage.operate()
+    stage.play(stage.side.run)
+    await stage.apply(INFERENCE)
+    await stage.wait("served", "WorkspaceReady")
+    await stage.user.delete(WORKSPACES, "served", "default")
+    await until(lambda: is_gone(stage))
+    assert not await stage.side.list(CLAIMS)
+
+
+async def test_a_workspace_goes_away_when_the_node_api_is_gone(stage: Stage) -> None:
+    stage.operate()
+    stage.play(stage.side.run)
+    await stage.apply(INFERENCE)
+    await stage.wait("served", "WorkspaceReady")
+    stage.side.claims = False
+    await stage.user.delete(CRDS, "nodeclaims.karpenter.sh")
+    await stage.user.delete(WORKSPACES, "served", "default")
+    await until(lambda: is_gone(stage))
+
+
+async def is_gone(stage: Stage) -> bool:
+    return await stage.user.find(WORKSPACES, "served", "default") is None
+
+
+async def test_of_two_operators_one_acts_and_the_other_takes_over(stage: Stage) -> None:
+    """The second does not write while the first leads, and goes on where it was when it is gone."""
+    clients = [Client.connect(stage.cluster.kubeconfig, field_manager="kaito-workspace") for _ in range(2)]
+    tasks = []
+    for number, client in enumerate(clients):
+        operator = Operator(client, OperatorConfig())
+        elector = LeaderElector(client, namespace="default", name="kaito-workspace", identity=f"operator-{number}")
+        tasks.append(stage.play(functools.partial(elector.lead, operator.run)))
+        await until(lambda: is_held(stage))
+    stage.play(stage.side.run)
+    await stage.apply(INFERENCE)
+    await stage.wait("served", "WorkspaceReady")
+    assert clients[1].calls["apply"] == 0
+    tasks[0].cancel()
+    await stage.apply(changed(INFERENCE, {"metadata.name": "next"}))
+    await stage.wait("next", "WorkspaceReady")
+    assert clients[1].calls["apply"] > 0
+    assert len(await stage.side.list(CLAIMS)) == 2
+    stage.clients += clients
+
+
+async def is_held(stage: Stage) -> bool:
+    lease = await stage.user.find(LEASES, "kaito-workspace", "default")
+    return lease is not None and bool(lease.spec.holderIdentity)
