@@ -110,7 +110,9 @@ class Instances:
         if not self._interest:
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), self._idle_seconds)
+                # Not wait_for: before Python 3.12 that may swallow a cancellation that comes together with the event.
+                async with asyncio.timeout(self._idle_seconds):
+                    await self._wake.wait()
             except TimeoutError:
                 return
         await asyncio.sleep(max(0.0, listed_at + self._provider.poll_seconds - loop.time()))

@@ -117,9 +117,10 @@ def operation_path(url: str) -> str:
 
 def to_provider_error(error: AzureError, asked: Asked) -> ProviderError:
     """The SDK's exceptions by what the cloud said, not by their class, but for those that never reached it."""
-    if isinstance(error, HttpResponseError) and error.response is not None:
-        return classify(to_fault(error), asked)
-    if isinstance(error, ClientAuthenticationError):
+    said = to_fault(error) if isinstance(error, HttpResponseError) and error.response is not None else None
+    if said is not None and (said.code or not isinstance(error, ClientAuthenticationError)):
+        return classify(said, asked)
+    if isinstance(error, ClientAuthenticationError):  # of the token endpoint, whose errors have another shape
         return ConfigError(
             f"Azure gives the provisioner no token: {_first_line(error)}",
             reason="AuthenticationFailed",
