@@ -6,6 +6,9 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
+
+from kaito.local.agent.cgroups import find_memory_groups
 from tests.local.agent.bench import NODES, PODS, Bench, conditions, container, pod, status_of, terminated
 
 EMPTY = [{"name": "shared", "emptyDir": {}}]
@@ -143,6 +146,17 @@ async def test_another_image_waits_and_says_why(bench: Bench) -> None:
     waiting = status_of(found)["state"]["waiting"]
     assert waiting["reason"] == "ImageNotRunnable"
     assert "nginx:1.27" in waiting["message"]
+
+
+async def test_a_memory_limit_is_held_and_named(bench: Bench) -> None:
+    if find_memory_groups() is None:
+        pytest.skip("this machine lets us make no memory control groups")
+    script = "x = bytearray(200 << 20); print(len(x))"
+    limits = {"limits": {"memory": "64Mi"}}
+    await bench.create(pod("big", container(script, image="python", resources=limits)))
+    found = await bench.phase("big", "Failed")
+    assert terminated(found)["reason"] == "OOMKilled"
+    assert terminated(found)["exitCode"] == 137
 
 
 async def test_a_deadline_ends_the_pod(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from kaito.kube.client import Client
 from kaito.kube.controller import Controller
 from kaito.kube.informer import Informer
 from kaito.local.agent.backend import AgentBackend
+from kaito.local.agent.cgroups import find_memory_groups
 from kaito.local.agent.claims import ClaimKeeper
 from kaito.local.agent.config import AgentConfig
 from kaito.local.agent.node import NodeRegistrar, is_local
@@ -38,6 +39,7 @@ class NodeAgent:
             pods=Informer(client, PODS),
             informers={"ConfigMap": config_maps, "Secret": secrets},
             addresses=Addresses(config.pod_network),
+            memory=find_memory_groups(config.cgroups),
             own_nodes=self._own_nodes,
         )
         self._registrar = NodeRegistrar(client, config, self._world.nodes.store)

@@ -38,6 +38,7 @@ class AgentConfig:
     first_backoff: float = 1.0
     """Seconds between the second and the third start of a container that crashes; doubles up to `last_backoff`."""
     last_backoff: float = 300.0
+    cgroups: Path = Path("/sys/fs/cgroup")
     log_bytes: int = 10 << 20
     lease_seconds: float = 10.0
     python: str = sys.executable

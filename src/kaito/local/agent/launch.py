@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
+from kaito.local.agent.cgroups import MemoryGroups, memory_limit
 from kaito.local.agent.config import AgentConfig
 from kaito.local.agent.configuration import Configuration
 from kaito.local.agent.environment import PodFacts, environment, expand
 from kaito.local.agent.mounts import Mounts, container_mounts
 from kaito.local.agent.programs import resolve_argv
+
+log = logging.getLogger(__name__)
 
 TERMINATION_PATH = "/dev/termination-log"
 
@@ -17,10 +21,11 @@ TERMINATION_PATH = "/dev/termination-log"
 class Launcher:
     """Makes run specs for the containers of the pod in `folder`, whose address is `address`."""
 
-    def __init__(self, config: AgentConfig, folder: Path, address: str) -> None:
+    def __init__(self, config: AgentConfig, folder: Path, address: str, memory: MemoryGroups | None) -> None:
         self._config = config
         self._folder = folder
         self._address = address
+        self._memory = memory
 
     def spec(
         self,
@@ -47,8 +52,21 @@ class Launcher:
             "tty": bool(container.get("tty")),
             "stdin": bool(container.get("stdin")),
             "stdin_once": bool(container.get("stdinOnce")),
+            "cgroup": self._cgroup(container, number),
             "log_bytes": self._config.log_bytes,
         }
+
+    def _cgroup(self, container: dict[str, Any], number: int) -> str:
+        """The control group for the container's memory limit; empty without a limit, or where none can be set."""
+        limit = memory_limit(container)
+        if self._memory is None or limit is None:
+            return ""
+        name = f"{self._folder.name}-{container['name']}-{number}"
+        try:
+            return str(self._memory.make(name, limit))
+        except OSError as error:
+            log.warning("no memory limit set", extra={"container": container["name"], "error": str(error)})
+            return ""
 
     def _process_environment(
         self, variables: dict[str, str], mounts: Mounts, facts: PodFacts, last_words: Path

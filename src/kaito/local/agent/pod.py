@@ -51,7 +51,7 @@ class PodWorker:
         self._wake = asyncio.Event()
         self._wake.set()
         self._volumes = Volumes(self.folder / "volumes", world.config.home / "volumes")
-        self._launcher = Launcher(world.config, self.folder, self.address)
+        self._launcher = Launcher(world.config, self.folder, self.address, world.memory)
         self._folders: dict[str, Path] | None = None
         self._written: Object | None = None
         self._prepare_folder(pod)
@@ -269,6 +269,8 @@ class PodWorker:
     def _clean_up(self) -> None:
         self.release()
         self._world.addresses.free(self.uid)
+        if self._world.memory is not None:
+            self._world.memory.remove(self.uid)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

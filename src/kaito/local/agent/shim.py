@@ -3,10 +3,10 @@
 It outlives the node agent, so that a pod outlives it too: the agent reads here what became of a process that it did not
 see end. It imports nothing of this package and little of the library, since one runs beside every container.
 
-In RUN_DIR it reads `run.json` (argv, env, cwd, tty, stdin, exec, log_bytes), holds a lock on `lock` while it lives, and
-writes `started.json`, `log` (CRI's format, rotated once to `log.1`) and `exit.json`, each whole or not at all. A client
-of `attach.sock` gets the output as frames and may send input: one byte of type, four of length, then the data. An
-`exec` run keeps no log, waits for its one client before it starts, and is killed when that client leaves.
+In RUN_DIR it reads `run.json` (argv, env, cwd, tty, stdin, exec, cgroup, log_bytes), holds a lock on `lock` while it
+lives, and writes `started.json`, `log` (CRI's format, rotated once to `log.1`) and `exit.json`, each whole or not at
+all. A client of `attach.sock` gets the output as frames and may send input: one byte of type, four of length, then the
+data. An `exec` run keeps no log, waits for its one client before it starts, and is killed when that client leaves.
 """
 
 from __future__ import annotations
@@ -51,12 +51,13 @@ def start_ticks(pid: int) -> int:
         return int(file.read().rpartition(b")")[2].split()[19])
 
 
-def out_of_memory_kills() -> int:
-    try:
-        with open("/proc/vmstat", "rb") as file:  # noqa: PTH123 - as above
+def out_of_memory_kills(cgroup: str) -> int:
+    """How often the kernel killed for want of memory: in the container's group, or without one on the machine."""
+    files = (f"{cgroup}/memory.events", f"{cgroup}/memory.oom_control") if cgroup else ("/proc/vmstat",)
+    for name in files:
+        with contextlib.suppress(OSError), open(name, "rb") as file:  # noqa: PTH123 - as above
             return next((int(line.split()[1]) for line in file if line.startswith(b"oom_kill ")), 0)
-    except OSError:
-        return 0
+    return 0
 
 
 def timestamp() -> str:
@@ -136,7 +137,8 @@ class Shim:
         self.pid = 0
         self.status: int | None = None
         self.started_at = ""
-        self.kills_before = out_of_memory_kills()
+        self.cgroup = str(run.get("cgroup") or "")
+        self.kills_before = self.kills()
 
     def supervise(self) -> None:
         if self.is_exec:
@@ -327,8 +329,11 @@ class Shim:
             "error": failure,
             "started_at": self.started_at,
             "finished_at": timestamp(),
-            "out_of_memory": killed == signal.SIGKILL and out_of_memory_kills() > self.kills_before,
+            "out_of_memory": killed == signal.SIGKILL and self.kills() > self.kills_before,
         }
+
+    def kills(self) -> int:
+        return out_of_memory_kills(self.cgroup)
 
 
 def listen() -> socket.socket:

@@ -13,6 +13,7 @@ from kaito.kube.client import Client
 from kaito.kube.informer import Informer
 from kaito.kube.resources import Resource, untyped
 from kaito.kube.store import object_key
+from kaito.local.agent.cgroups import MemoryGroups
 from kaito.local.agent.config import AgentConfig
 from kaito.local.agent.configuration import Configuration, Reference
 
@@ -77,6 +78,8 @@ class World:
     informers: dict[str, Informer[Object]]
     """Of ConfigMaps and Secrets, by kind."""
     addresses: Addresses
+    memory: MemoryGroups | None
+    """Where memory limits can be set; None where they cannot."""
     own_nodes: set[str]
     """Names of the Nodes that we are the kubelet of."""
 
