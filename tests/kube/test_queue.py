@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from kaito.kube.queue import LAST_BACKOFF, WorkQueue
 
-pytestmark = pytest.mark.looptime
-
 
 async def take_soon(queue: WorkQueue) -> str | None:
     """The next key, or None when there is none now."""
@@ -22,6 +20,7 @@ async def take_soon(queue: WorkQueue) -> str | None:
         return None
 
 
+@pytest.mark.looptime
 async def test_a_key_is_queued_once() -> None:
     queue = WorkQueue()
     for key in ("a", "b", "a"):
@@ -31,6 +30,7 @@ async def test_a_key_is_queued_once() -> None:
     assert await take_soon(queue) is None
 
 
+@pytest.mark.looptime
 async def test_a_key_that_is_added_in_work_comes_back_when_it_is_done() -> None:
     queue = WorkQueue()
     queue.add("a")
@@ -44,6 +44,7 @@ async def test_a_key_that_is_added_in_work_comes_back_when_it_is_done() -> None:
     assert queue.is_idle
 
 
+@pytest.mark.looptime
 async def test_a_key_comes_after_its_time(looptime: looptime.LoopTimeProxy) -> None:
     queue = WorkQueue()
     queue.add_after("a", 5)
@@ -52,6 +53,7 @@ async def test_a_key_comes_after_its_time(looptime: looptime.LoopTimeProxy) -> N
 
 
 @pytest.mark.parametrize(("delays", "expected"), [((5, 2), 2), ((2, 5), 2), ((0, 5), 0), ((-1,), 0)])
+@pytest.mark.looptime
 async def test_the_earlier_timer_stands(
     delays: tuple[float, ...], expected: float, looptime: looptime.LoopTimeProxy
 ) -> None:
@@ -62,6 +64,7 @@ async def test_the_earlier_timer_stands(
     assert looptime == expected
 
 
+@pytest.mark.looptime
 async def test_back_off_grows_and_is_forgotten() -> None:
     queue = WorkQueue()
     waits = [queue.add_after_failure("a") for _ in range(12)]
@@ -73,6 +76,7 @@ async def test_back_off_grows_and_is_forgotten() -> None:
     queue.close()
 
 
+@pytest.mark.looptime
 async def test_after_close_no_timer_fires() -> None:
     queue = WorkQueue()
     queue.add_after("a", 1)
