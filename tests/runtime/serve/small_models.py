@@ -1,7 +1,8 @@
-"""Small random models of several architectures, with the built-in tokenizer, and the reference: transformers' generate."""
+"""Small random models of several architectures with the built-in tokenizer, and the reference: `generate`."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from kaito.runtime.model.main import find_builtin
 
+VOCABULARY = 2048  # the built-in tokenizer's
 SHAPE: dict[str, Any] = {
-    "vocab_size": 2048,
+    "vocab_size": VOCABULARY,
     "hidden_size": 64,
     "intermediate_size": 96,
     "num_hidden_layers": 2,
@@ -37,7 +39,7 @@ def _gemma2() -> Any:
 
 def _gpt2() -> Any:
     config = models.gpt2.GPT2Config(
-        vocab_size=2048, n_embd=64, n_layer=2, n_head=4, n_positions=256, bos_token_id=None, eos_token_id=4
+        vocab_size=VOCABULARY, n_embd=64, n_layer=2, n_head=4, n_positions=256, bos_token_id=None, eos_token_id=4
     )
     return models.gpt2.GPT2LMHeadModel(config)
 
@@ -72,7 +74,10 @@ def save_adapter(base: Path, folder: Path, seed: int, **changes: Any) -> Path:
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **changes}
-    adapted = get_peft_model(model, LoraConfig(**settings))
+    with warnings.catch_warnings():
+        # PEFT reads a property that transformers will drop, and says that it sets fan_in_fan_out for GPT-2.
+        warnings.simplefilter("ignore")
+        adapted = get_peft_model(model, LoraConfig(**settings))
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(parameter, std=0.15)
@@ -84,13 +89,15 @@ class Reference:
     """Greedy answers by `generate`, one request at a time, with PEFT's own adapters."""
 
     def __init__(self, base: Path, adapters: dict[str, Path]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # as above
+            self._adapted = {name: self._load(base, path) for name, path in adapters.items()}
         self._base = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
-        self._adapted = {
-            name: PeftModel.from_pretrained(
-                AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), path
-            ).eval()
-            for name, path in adapters.items()
-        }
+
+    @staticmethod
+    def _load(base: Path, adapter: Path) -> Any:
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        return PeftModel.from_pretrained(model, adapter).eval()
 
     def greedy(self, prompt: Sequence[int], count: int, adapter: str | None = None) -> list[int]:
         model = self._base if adapter is None else self._adapted[adapter]
