@@ -23,6 +23,7 @@ from kaito.local.apiserver.resources import Resources
 from kaito.local.apiserver.reviews import Reviews
 from kaito.local.apiserver.streams.pods import PodStreams
 from kaito.local.apiserver.subresources import Subresources
+from kaito.local.apiserver.webhooks import WebhookAdmission
 from kaito.local.apiserver.write import Writer
 from kaito.local.backend import PodBackend
 from kaito.local.store.lock import FolderLock
@@ -49,6 +50,7 @@ class ApiServer:
         self._runner: web.ServerRunner | None = None
         self._store: Store | None = None
         self._crds: CrdRegistry | None = None
+        self._admission: WebhookAdmission | None = None
         self._ready = False
 
     @property
@@ -81,6 +83,8 @@ class ApiServer:
             await self._runner.cleanup()
             self._runner = None
         await self._streams.close()
+        if self._admission is not None:
+            await self._admission.close()
         if self._store is not None:
             await self._store.close()
             self._store = None
@@ -100,7 +104,8 @@ class ApiServer:
         )
         self.token = pki.token
         authenticator, authorizer = Authenticator(pki.token, pki.signing_key), Authorizer(store)
-        admission = BuiltinAdmission(store, addresses)
+        builtin = BuiltinAdmission(store, addresses)
+        admission = self._admission = WebhookAdmission(store, resources, builtin, config.random_hex)
         writer = Writer(store, admission, config.random_hex)
         deleter, reader = Deleter(store, admission), Reader(store)
         self._crds = CrdRegistry(store, resources, writer, deleter, config.clock)

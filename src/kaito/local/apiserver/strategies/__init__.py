@@ -13,6 +13,7 @@ from kaito.local.apiserver.strategies.core import (
 from kaito.local.apiserver.strategies.crd import CrdStrategy
 from kaito.local.apiserver.strategies.events import EventStrategy
 from kaito.local.apiserver.strategies.service import ServiceStrategy
+from kaito.local.apiserver.strategies.webhooks import WebhookStrategy
 from kaito.local.apiserver.strategies.workloads import (
     DaemonSetStrategy,
     DeploymentStrategy,
@@ -45,8 +46,8 @@ BY_KIND: dict[tuple[str, str], Strategy] = {
     ("networking.k8s.io", "IngressClass"): COUNTED,
     ("networking.k8s.io", "NetworkPolicy"): COUNTED,
     ("discovery.k8s.io", "EndpointSlice"): COUNTED,
-    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): COUNTED,
-    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): COUNTED,
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): WebhookStrategy(),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): WebhookStrategy(),
 }
 
 
