@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast, get_args
 
+from prometheus_client import REGISTRY
+
 from kaito import __version__
 from kaito.api.validation import NodeMode
 from kaito.kube.client import Client, wait_reachable
@@ -23,6 +25,7 @@ from kaito.workspace.admission import AdmissionConfig, run_admission
 from kaito.workspace.caches import Caches, labelled_key
 from kaito.workspace.controller import WorkspaceController
 from kaito.workspace.health import serve_health
+from kaito.workspace.metrics import WorkspaceCollector
 from kaito.workspace.names import FIELD_MANAGER
 from kaito.workspace.node_api import NodeApi, find_node_api
 from kaito.workspace.progress import Poller
@@ -95,6 +98,9 @@ async def run_operator(config: OperatorConfig) -> None:
         await stack.enter_async_context(client)
         await wait_reachable(client, patience=config.patience)
         operator = Operator(client, config)
+        collector = WorkspaceCollector(operator.caches.workspaces.store.values, client.calls)
+        REGISTRY.register(collector)
+        stack.callback(REGISTRY.unregister, collector)
         await serve_health(stack, operator.is_ready, config.host, config.health_port, config.metrics_port)
         admission = asyncio.ensure_future(_run_admission(client, config))
         try:

@@ -123,6 +123,7 @@ def _publish_step(
     if output.image:
         environment["KAITO_OUTPUT_IMAGE"] = output.image
         environment["KAITO_REGISTRY_AUTH"] = f"{PUSH_SECRET_DIR}/config.json"
+        environment["KAITO_PUSH_SECRET"] = output.imagePushSecret
         mounts.append(("push-secret", PUSH_SECRET_DIR))
         volumes["push-secret"] = registry_secret(output.imagePushSecret)
     return read_only(step("publish", image, workspace, environment, mounts), "push-secret"), volumes

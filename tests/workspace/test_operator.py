@@ -1,0 +1,73 @@
+"""The process: its flags, its health and metrics, and that it goes without what it does not need."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from typing import Any
+
+import pytest
+
+from kaito.kube.errors import ConfigError
+from kaito.workspace.operator import OperatorConfig, run_operator
+from tests.workspace.builders import INFERENCE
+from tests.workspace.conftest import Stage
+from tests.workspace.node_side import until
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "nodes": ({"nodes": "cloud"}, "gpu-provisioner, karpenter, byo"),
+    "node API": ({"node_api": "v2"}, "auto, nodeclaim-v1"),
+    "network": ({"allow_data_from": ["everything"]}, "10.0.0.0/8"),
+}
+
+
+@pytest.mark.parametrize(("flags", "words"), BAD.values(), ids=BAD)
+def test_a_flag_that_is_none_is_refused(flags: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        OperatorConfig(**flags)
+
+
+def test_the_operator_starts_without_machine_learning() -> None:
+    program = "import sys, kaito.workspace.operator; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+async def test_health_and_metrics(stage: Stage) -> None:
+    port = free_port()
+    config = OperatorConfig(kubeconfig=stage.cluster.kubeconfig, host="127.0.0.1", health_port=port, metrics_port=port)
+    running = asyncio.ensure_future(run_operator(config))
+    stage.play(stage.side.run)
+    await stage.apply(INFERENCE)
+    await stage.wait("served", "WorkspaceReady")
+    assert await until(lambda: get(port, "readyz")) == "ok"
+    assert await get(port, "healthz") == "ok"
+    text = await get(port, "metrics")
+    assert 'kaito_workspace_count{state="Ready"} 1.0' in text
+    assert 'kaito_api_calls_total{verb="apply"}' in text
+    assert 'kaito_reconcile_total{controller="workspace",outcome="done"}' in text
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def get(port: int, path: str) -> str:
+    def fetch() -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
+                return str(answer.read().decode())
+        except urllib.error.URLError:
+            return ""
+
+    return await asyncio.to_thread(fetch)
