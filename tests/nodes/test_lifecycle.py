@@ -91,6 +91,13 @@ LAUNCH: list[Any] = [
     pytest.param(
         {"instance": instance(state=InstanceState.DELETING)}, "Unknown", "InstanceDeleting", [], id="still deleting"
     ),
+    pytest.param(
+        {"instance": instance(state=InstanceState.DELETING), "attempt": failure(InsufficientCapacity("no room"))},
+        "False",
+        "InsufficientCapacity",
+        [],
+        id="the failed one is deleting",
+    ),
     pytest.param({"attempt": failure(InvalidSpec("what?"))}, "False", "InvalidSpec", [], id="can never be met"),
     pytest.param({"attempt": failure(Transient("504"))}, "False", "LaunchFailed", [], id="waits for its turn"),
 ]

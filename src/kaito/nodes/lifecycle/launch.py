@@ -87,6 +87,8 @@ def _plan_present(seen: Observed, instance: Instance) -> Step:
         case InstanceState.FAILED:
             return _plan_failed_instance(seen, instance)
         case InstanceState.DELETING:
+            if seen.attempt is not None:  # what failed is being cleared away: the reason stays on show
+                return Step(launch_condition(seen.attempt.error))
             message = f"a former instance named {instance.name} is still being deleted"
             return Step(pending(LAUNCHED, "InstanceDeleting", message))
 
