@@ -15,6 +15,10 @@ from tests.local.kubelet import Kubelet
 from tests.support.cluster import Cluster
 
 
+# pytest-asyncio asks for the thread's event loop after a test without one, and would make and never close another.
+asyncio.set_event_loop(None)
+
+
 @dataclass
 class ControlPlane:
     client: Client
