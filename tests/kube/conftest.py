@@ -8,7 +8,6 @@ import pytest
 from kaito.kube.client import Client
 from tests.support.cluster import Cluster
 
-
 # pytest-asyncio asks for the thread's event loop after a test without one, and would make and never close another.
 asyncio.set_event_loop(None)
 

@@ -14,7 +14,6 @@ from kaito.local.workloads import run_workloads
 from tests.local.kubelet import Kubelet
 from tests.support.cluster import Cluster
 
-
 # pytest-asyncio asks for the thread's event loop after a test without one, and would make and never close another.
 asyncio.set_event_loop(None)
 
