@@ -94,7 +94,7 @@ def _push_patiently(step: Step, reference: Reference, output: Path, chance: Call
         try:
             return asyncio.run(_push(step, reference, output))
         except OciError as error:
-            failure = push_failure(error)
+            failure = push_failure(error, step.environ.get("KAITO_PUSH_SECRET", ""))
         if patience.total and step.clock() - started >= patience.total:
             raise failure
         step.progress.waiting(failure)
@@ -137,11 +137,12 @@ async def _attach_report(
         step.say("report is attached", digest=digest)
 
 
-def push_failure(error: OciError) -> RuntimeFailure:
+def push_failure(error: OciError, secret: str = "") -> RuntimeFailure:
     """What `/progress` says while the push waits."""
     match error:
         case Unauthorized():
-            return StepError("PushUnauthorized", str(error), "mend the secret that tuning.output.imagePushSecret names")
+            which = f"the Secret {secret}" if secret else "the secret that tuning.output.imagePushSecret names"
+            return StepError("PushUnauthorized", str(error), f"mend {which}: the push is tried again, nothing is lost")
         case BadCredentialsFile():
             return StepError(
                 "PushSecretInvalid", str(error), "make the secret anew with kubectl create secret docker-registry"
