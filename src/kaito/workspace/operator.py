@@ -67,7 +67,7 @@ class OperatorConfig:
     leader_election: bool = False
     lease_namespace: str = "kaito-system"
     """The operator's own namespace: of its Lease and of the admission server's certificate."""
-    workers: int = 4
+    workers: int = 16
     patience: float = 60.0
     """Seconds to wait for the API server at the start."""
 
