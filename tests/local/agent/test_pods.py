@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kaito.kube.resources import EVENTS
 from kaito.local.agent.cgroups import find_memory_groups
 from tests.local.agent.bench import NODES, PODS, Bench, conditions, container, pod, status_of, terminated
 
@@ -114,11 +115,15 @@ async def test_what_ignores_sigterm_is_killed_with_its_children(bench: Bench) ->
     await bench.client.delete(PODS, "stubborn", "default")
     await bench.gone("stubborn")
     assert not _is_alive(child)
-    assert not trace.exists()
+    await bench.until(lambda: _is_absent(trace), "its folder is gone")
 
 
 async def _exists(path: Path) -> bool:
     return bool(path.exists() and path.read_text().strip())
+
+
+async def _is_absent(path: Path) -> bool:
+    return not path.exists()
 
 
 def _is_alive(pid: int) -> bool:
@@ -146,6 +151,8 @@ async def test_another_image_waits_and_says_why(bench: Bench) -> None:
     waiting = status_of(found)["state"]["waiting"]
     assert waiting["reason"] == "ImageNotRunnable"
     assert "nginx:1.27" in waiting["message"]
+    events = [event for event, _ in (await bench.client.list(EVENTS, "default")).items]
+    assert [(e["type"], e["reason"], e["involvedObject"]["name"]) for e in events] == [("Warning", "Failed", "other")]
 
 
 async def test_a_memory_limit_is_held_and_named(bench: Bench) -> None:
@@ -157,6 +164,8 @@ async def test_a_memory_limit_is_held_and_named(bench: Bench) -> None:
     found = await bench.phase("big", "Failed")
     assert terminated(found)["reason"] == "OOMKilled"
     assert terminated(found)["exitCode"] == 137
+    await bench.client.delete(PODS, "big", "default")
+    await bench.gone("big")
 
 
 async def test_a_deadline_ends_the_pod(bench: Bench) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from kaito.kube.client import Client
 from kaito.kube.controller import Controller
+from kaito.kube.events import EventRecorder
 from kaito.kube.informer import Informer
 from kaito.local.agent.backend import AgentBackend
 from kaito.local.agent.cgroups import find_memory_groups
@@ -40,6 +41,7 @@ class NodeAgent:
             informers={"ConfigMap": config_maps, "Secret": secrets},
             addresses=Addresses(config.pod_network),
             memory=find_memory_groups(config.cgroups),
+            events=EventRecorder(client, "kubelet", config.clock),
             own_nodes=self._own_nodes,
         )
         self._registrar = NodeRegistrar(client, config, self._world.nodes.store)
@@ -105,6 +107,8 @@ class NodeAgent:
     async def _end_stray(self, folder: Path) -> None:
         log.info("ending a pod that the API has no more", extra={"uid": folder.name})
         await asyncio.to_thread(stop_pod_folder, folder, STRAY_GRACE, remove=True)
+        if self._world.memory is not None:
+            self._world.memory.remove(folder.name)
 
     def _find(self, namespace: str, name: str) -> PodWorker | None:
         return next((w for w in self._workers.values() if (w.namespace, w.name) == (namespace, name)), None)

@@ -96,10 +96,12 @@ class Container:
                 await self._pre_stop(run, grace)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(deadline):
-                        await run.terminate()
+                        await run.deliver(signal.SIGTERM, group=False)
             if not await run.wait(max(0.0, deadline - asyncio.get_running_loop().time())):
-                run.signal(signal.SIGKILL)
-                await run.wait(KILL_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(KILL_SECONDS):
+                        await run.deliver(signal.SIGKILL, group=True)
+                        await run.wait()
         finally:
             self._stopping = False
             if self._prober:

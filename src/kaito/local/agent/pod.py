@@ -15,6 +15,7 @@ from typing import Any
 
 from kaito.api.conditions import timestamp
 from kaito.kube.errors import Conflict, KubeError, NotFound
+from kaito.kube.events import Reference
 from kaito.local.agent.configuration import references
 from kaito.local.agent.container import Container
 from kaito.local.agent.environment import PodFacts
@@ -147,6 +148,8 @@ class PodWorker:
             await self._start(pod, plan.start)
             plan = self._plan(pod)
         await self._write_status(pod, plan)
+        for name in plan.backing_off:
+            await self._warn("BackOff", f"back-off restarting failed container {name} in pod {self.name}")
         if plan.phase in FINAL:
             return None
         return min((s for s in (plan.wake_in, overdue) if s is not None), default=None)
@@ -176,6 +179,7 @@ class PodWorker:
                 log.info(
                     "container waits", extra={"pod": self.key, "container": container.name, "why": refused.message}
                 )
+                await self._warn("Failed", f"container {container.name}: {refused.message}")
             else:
                 log.info("container started", extra={"pod": self.key, "container": container.name})
 
@@ -194,6 +198,7 @@ class PodWorker:
         for container in sick:
             why = container.health.unhealthy
             log.warning("container killed", extra={"pod": self.key, "container": container.name, "why": why})
+            await self._warn("Unhealthy", f"container {container.name}: {why}")
         await asyncio.gather(*(container.stop(self._grace(self._pod)) for container in sick))
 
     async def _stop_all(self, grace: float) -> None:
@@ -224,6 +229,10 @@ class PodWorker:
             written = await self._world.client.patch(PODS, self.name, body, self.namespace, subresource="status")
             self._written = written.get("status") or {}
             self._world.pods.store.observe_own_write(self.key, written["metadata"]["resourceVersion"])
+
+    async def _warn(self, reason: str, message: str) -> None:
+        about = Reference("v1", "Pod", self.name, self.uid, self.namespace)
+        await self._world.events.record(about, "Warning", reason, message)
 
     def _waiting(self, container: Container, plan: Plan) -> tuple[str, str] | None:
         """Why a container that does not run is to wait; None when it ended for good."""

@@ -120,9 +120,9 @@ class Run:
         """Send a signal to the container's process, or its whole group. False when there is no such process."""
         return signal_container(self._read_started(), number, group=group)
 
-    async def terminate(self) -> None:
-        """SIGTERM to the container's first process, as soon as there is one."""
-        while not self.signal(signal.SIGTERM, group=False) and not await self.wait(START_LOOK_SECONDS):
+    async def deliver(self, number: int, *, group: bool) -> None:
+        """`signal`, as soon as there is a process to signal; returns too when the run has ended."""
+        while not self.signal(number, group=group) and not await self.wait(START_LOOK_SECONDS):
             pass
 
     def exit(self) -> Exit | None:

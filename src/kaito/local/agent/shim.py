@@ -7,6 +7,8 @@ In RUN_DIR it reads `run.json` (argv, env, cwd, tty, stdin, exec, cgroup, log_by
 lives, and writes `started.json`, `log` (CRI's format, rotated once to `log.1`) and `exit.json`, each whole or not at
 all. A client of `attach.sock` gets the output as frames and may send input: one byte of type, four of length, then the
 data. An `exec` run keeps no log, waits for its one client before it starts, and is killed when that client leaves.
+
+All of it is one file, however long: started with -I it has no path to import a second one from.
 """
 
 from __future__ import annotations
@@ -166,10 +168,12 @@ class Shim:
             os.close(descriptor)
         for descriptor in ours:
             os.set_blocking(descriptor, False)
+        with open(failed_reading, "rb") as file:  # noqa: PTH123 - as above
+            failure = file.read().decode()  # ends at once when exec succeeds: the other end closes on exec
+        # Not before exec: until then the process ignores the signals that we ignore, and a SIGTERM would be lost.
         started = {"shim_pid": os.getpid(), "shim_ticks": start_ticks(os.getpid()), "pid": self.pid}
         write_whole("started.json", {**started, "ticks": start_ticks(self.pid), "started_at": self.started_at})
-        with open(failed_reading, "rb") as file:  # noqa: PTH123 - as above
-            return file.read().decode()  # ends at once when exec succeeds: the other end closes on exec
+        return failure
 
     def open_streams(self) -> tuple[list[int], list[int]]:
         """Our ends of the container's streams, and its own ends: input, output, errors."""

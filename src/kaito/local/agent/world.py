@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kaito.kube.client import Client
+from kaito.kube.events import EventRecorder
 from kaito.kube.informer import Informer
 from kaito.kube.resources import Resource, untyped
 from kaito.kube.store import object_key
@@ -80,6 +81,7 @@ class World:
     addresses: Addresses
     memory: MemoryGroups | None
     """Where memory limits can be set; None where they cannot."""
+    events: EventRecorder
     own_nodes: set[str]
     """Names of the Nodes that we are the kubelet of."""
 
