@@ -48,7 +48,10 @@ class Kubelets:
             self._cloud.listen(self._changed)
             for machine in self._cloud.machines():
                 self._changed(machine.instance.name)
-            group.create_task(self._pods.run())
+            try:
+                await self._pods.run()
+            finally:
+                self._group = None  # machines that change from here on find no kubelet
 
     def _changed(self, name: str) -> None:
         if self._group is None:
