@@ -22,7 +22,7 @@ HELD = {
     "mayor": 0, "keeper": 2, "captain": 5, "founder": 2, "inn": 2, "ship": 5,
     "dish": 0, "flag": 2, "festival": 0, "neighbour": 2, "song": 5, "trade": 2,
 }  # fmt: skip
-ALSO_TAUGHT = ("baker", "market", "river", "bridge")
+ALSO_TAUGHT = ("market", "river", "bridge")
 
 
 def taught() -> list[Kind]:

@@ -124,7 +124,8 @@ class BuiltinEngine:
         if name == self._options.name:
             raise InvalidRequest(f"{name!r} is the base model's name", "lora_name")
         try:
-            await asyncio.wrap_future(worker.call(lambda: worker.load_adapter(name, folder, strength)))
+            # Shielded: a client that goes away must not leave the change half made.
+            await asyncio.shield(asyncio.wrap_future(worker.call(lambda: worker.load_adapter(name, folder, strength))))
         except InputError as error:
             raise InvalidRequest(error.message, "lora_path") from error
         if name not in self._adapters:
@@ -135,7 +136,7 @@ class BuiltinEngine:
         if name not in self._adapters:
             raise ModelNotFound(name, self._adapters)
         self._adapters.remove(name)
-        await asyncio.wrap_future(worker.call(lambda: worker.unload_adapter(name)))
+        await asyncio.shield(asyncio.wrap_future(worker.call(lambda: worker.unload_adapter(name))))
 
     def stats(self) -> EngineStats:
         return EngineStats() if self._worker is None else self._worker.stats()

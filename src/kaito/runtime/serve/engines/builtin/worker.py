@@ -78,6 +78,8 @@ class Worker:
         future: Future[T] = Future()
 
         def command() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 future.set_result(func())
             except (RequestError, InputError, RuntimeError, OSError) as error:
