@@ -1,0 +1,190 @@
+"""Tuning speed and memory: this runtime beside bare TRL, on the CPU or the GPU of this machine, in one run.
+
+    (a) bare TRL with equal settings: the same trainer without our checkpoints, progress and report
+    (b) TRL with what KAITO's default config gives: batch 1, padding, the cache emptied each step
+    (c) this runtime with its defaults
+
+Each runs in a process of its own, on the same model (random weights, about 100 million parameters by default) and rows.
+Tokens are real ones, without padding. `--parameters small` takes a model of 3 million, for a quick look.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+SIZES = {"small": (192, 4, 2048), "100m": (768, 12, 16000)}  # hidden, layers, vocabulary
+SETTINGS = {"learning_rate": 1e-4, "num_train_epochs": 1, "per_device_train_batch_size": 4, "seed": 1}
+
+
+def make_model(folder: Path, size: str) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    hidden, layers, vocabulary = SIZES[size]
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers,
+        num_attention_heads=hidden // 64, max_position_embeddings=1024, bos_token_id=0, eos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    make_tokenizer(folder)
+
+
+def make_tokenizer(folder: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {"<pad>": 0, "<end>": 1, "<unk>": 2, **{f"w{i}": i + 3 for i in range(2000)}}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<end>", "pad_token": "<pad>",
+                    "model_max_length": 1024})
+    )  # fmt: skip
+
+
+def make_rows(count: int) -> list[list[int]]:
+    """Rows of lognormal length, as instruction data has."""
+    rng = random.Random(0)
+    lengths = [min(512, max(8, int(rng.lognormvariate(4.2, 0.7)))) for _ in range(count)]
+    return [[rng.randrange(3, 2003) for _ in range(length)] for length in lengths]
+
+
+def run_trl(kind: str, folder: Path) -> dict[str, Any]:
+    """(a) or (b), in this process."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    class EmptyCache(TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            import gc
+
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    cuda = torch.cuda.is_available()
+    rows = json.loads((folder / "rows.json").read_text())
+    equal = kind == "a"
+    options: dict[str, Any] = {**SETTINGS, "padding_free": True, "max_length": None} if equal else {
+        **SETTINGS, "per_device_train_batch_size": 1, "max_length": 1024}  # fmt: skip
+    arguments = SFTConfig(
+        output_dir=str(folder / "trl"), use_cpu=not cuda, bf16=cuda, save_strategy="no", report_to="none",
+        logging_steps=1, gradient_checkpointing=cuda, disable_tqdm=True, dataloader_pin_memory=cuda, **options,
+    )  # fmt: skip
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.bfloat16 if cuda else torch.float32),
+        args=arguments,
+        processing_class=AutoTokenizer.from_pretrained(folder / "model"),
+        peft_config=LoraConfig(r=8, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+        train_dataset=Dataset.from_dict({"input_ids": rows, "labels": rows}),
+        callbacks=[] if equal else [EmptyCache()],
+    )
+    started = time.monotonic()
+    trainer.train()
+    return measured(sum(map(len, rows)), time.monotonic() - started)
+
+
+def run_ours(folder: Path) -> dict[str, Any]:
+    """(c): the tune step's own session on the same rows; the time is that of training, as for the others."""
+    from kaito.runtime.data.dataset import TRAIN, DatasetWriter, Placed, content_digest, read_dataset
+    from kaito.runtime.data.rows import Example
+    from kaito.runtime.progress import Progress
+    from kaito.runtime.step import Step
+    from kaito.runtime.tune.request import read_request
+
+    rows = json.loads((folder / "rows.json").read_text())
+    data = folder / "data"
+    data.mkdir()
+    with DatasetWriter(data / TRAIN) as writer:
+        for line, row in enumerate(rows, 1):  # the end token that the encoder adds is the row's last one
+            writer.add(Placed(Example("text", text=" ".join(f"w{one - 3}" for one in row[:-1])), "rows", line))
+    (data / "report.json").write_text(json.dumps({"digest": content_digest(read_dataset(data / TRAIN))}))
+    config = folder / "config.yaml"
+    config.write_text(json.dumps({"training_config": {"TrainingArguments": SETTINGS}}))  # JSON is YAML
+    paths = {"CONFIG": config, "DATA_DIR": data, "OUTPUT_DIR": folder / "out", "MODEL_DIR": folder / "model"}
+    environ = {**os.environ, "KAITO_METHOD": "lora", **{f"KAITO_{name}": str(path) for name, path in paths.items()}}
+    step = Step("tune", environ, Progress("tune"))
+    from kaito.runtime.tune import session
+
+    taken: list[float] = []
+    trained = session._attempt
+
+    def timed(*arguments: Any) -> Any:
+        result = trained(*arguments)
+        taken.append(float(next(e["train_runtime"] for e in result[0].state.log_history if "train_runtime" in e)))
+        return result
+
+    session._attempt = timed
+    session.train(step, read_request(step))
+    return measured(sum(map(len, rows)), taken[0])
+
+
+def measured(tokens: int, seconds: float) -> dict[str, Any]:
+    import torch
+
+    cuda = torch.cuda.is_available()
+    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    cpu = resource.getrusage(resource.RUSAGE_SELF)
+    return {"tokens": tokens, "seconds": seconds, "peak": peak, "cpu": cpu.ru_utime + cpu.ru_stime}
+
+
+def child(kind: str, folder: Path) -> None:
+    result = run_ours(folder) if kind == "c" else run_trl(kind, folder)
+    (folder / f"result-{kind}.json").write_text(json.dumps(result))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parameters", choices=SIZES, default="100m")
+    parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--child", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child[0], Path(arguments.child[1]))
+        return 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_model(folder / "model", arguments.parameters)
+        (folder / "rows.json").write_text(json.dumps(make_rows(arguments.rows)))
+        results = {}
+        for kind in "abc":
+            command = [sys.executable, __file__, "--child", kind, name]
+            # The same threads for all three, and none that spins: on a busy machine that alone would decide.
+            threads = {"OMP_NUM_THREADS": str(arguments.threads), "OMP_WAIT_POLICY": "PASSIVE"}
+            environ = {**os.environ, **threads}
+            done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+            if done.returncode:
+                print(done.stderr[-2000:], file=sys.stderr)
+                return 1
+            results[kind] = json.loads((folder / f"result-{kind}.json").read_text())
+    show(results)
+    return 0
+
+
+def show(results: dict[str, dict[str, Any]]) -> None:
+    names = {"a": "bare TRL, equal settings", "b": "TRL, KAITO's defaults", "c": "this runtime, defaults"}
+    print(f"{'':28}{'tokens/s':>10}{'peak MiB':>10}")
+    speed = {kind: one["tokens"] / one["seconds"] for kind, one in results.items()}
+    for kind, one in results.items():
+        print(f"({kind}) {names[kind]:24}{speed[kind]:10.0f}{one['peak'] / 2**20:10.0f}")
+    print(f"\nc / a = {speed['c'] / speed['a']:.2f} (aim: 1.0)")
+    print(f"c / b = {speed['c'] / speed['b']:.2f} (aim: 1.5 on a CPU)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
