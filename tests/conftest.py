@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+# pytest-asyncio asks for the thread's event loop after a test without one, and would make and never close another.
+asyncio.set_event_loop(None)
 
 if TYPE_CHECKING:
     from tests.support.cluster import Cluster

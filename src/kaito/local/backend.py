@@ -30,7 +30,10 @@ class LogOptions:
 
 
 class ExecStream(Protocol):
-    """A running command: bytes in, bytes out, an exit code. Reads end with b""; `write` waits when the command is slow."""
+    """A running command: bytes in, bytes out, an exit code. Reads end with b"".
+
+    Writes wait when the command is slow.
+    """
 
     async def read_stdout(self) -> bytes: ...
     async def read_stderr(self) -> bytes: ...
