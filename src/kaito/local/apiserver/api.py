@@ -14,7 +14,7 @@ from aiohttp import web
 
 from kaito.local.apiserver import body as bodies
 from kaito.local.apiserver.answer import Accepted, encode, parse_accept, respond, respond_error, success, wire
-from kaito.local.apiserver.auth import ADMIN, Authenticator
+from kaito.local.apiserver.auth import ADMIN, Authenticator, impersonated
 from kaito.local.apiserver.call import Call, User
 from kaito.local.apiserver.config import ServerConfig
 from kaito.local.apiserver.delete import Deleter
@@ -78,7 +78,7 @@ class Api:
         path = parse_path(raw_path)
         if self.documents.is_public(raw_path):
             return self.documents.serve(raw_path, request)
-        user = self.authenticator.user(request.headers.get("Authorization", ""), self.config.clock())
+        user = self._user(request)
         if path is None:
             self._authorize(user, Attributes(verb=request.method.lower(), path=raw_path))
             return self.documents.serve(raw_path, request)
@@ -105,6 +105,18 @@ class Api:
         if verb is None:
             raise errors.method_not_allowed()
         return verb
+
+    def _user(self, request: web.BaseRequest) -> User:
+        """Of the token, or the one that its holder may speak for (`kubectl --as`)."""
+        user = self.authenticator.user(request.headers.get("Authorization", ""), self.config.clock())
+        name = request.headers.get("Impersonate-User", "")
+        if not name:
+            return user
+        groups = request.headers.getall("Impersonate-Group", [])
+        self._authorize(user, Attributes("impersonate", resource="users", name=name))
+        for group in groups:
+            self._authorize(user, Attributes("impersonate", resource="groups", name=group))
+        return impersonated(name, groups)
 
     def _authorize(self, user: User, wanted: Attributes) -> None:
         allowed, _ = self.authorizer.decide(user, wanted)

@@ -11,9 +11,11 @@ from aiohttp import web
 from kaito import __version__
 from kaito.local.apiserver.answer import encode, respond
 from kaito.local.apiserver.discovery import Discovery
+from kaito.local.apiserver.patching import STRATEGIC_PATCH
 from kaito.local.apiserver.resources import Resources
 from kaito.local.machinery import openapi
 from kaito.local.machinery.errors import method_not_allowed, path_not_found
+from kaito.local.store.records import Object
 
 # Clients ask for `...spec.v2@v1.0+protobuf`, which Go's own parser of media types refuses in an answer.
 OPENAPI_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
@@ -81,7 +83,13 @@ class Documents:
         infos = self._resources.infos()
         if not any(info.group == group and info.version == version for info in infos):
             raise path_not_found()
-        body, etag = self._render(f"v3/{name}", lambda: encode(openapi.v3_document(infos, group, version)))
+        custom = any(info.crd and info.group == group for info in infos)
+
+        def render() -> bytes:
+            document = openapi.v3_document(infos, group, version)
+            return encode(without_strategic_patch(document) if custom else document)
+
+        body, etag = self._render(f"v3/{name}", render)
         return _document(request, body, etag, "application/json")
 
     def _render(self, key: str, render: Callable[[], bytes]) -> Rendered:
@@ -92,6 +100,14 @@ class Documents:
             body = render()
             self._rendered[key] = (body, f'"{hashlib.sha256(body).hexdigest().upper()}"')
         return self._rendered[key]
+
+
+def without_strategic_patch(document: Object) -> Object:
+    """kubectl 1.28 and later sends the patch type that the document offers, and custom resources refuse this one."""
+    for operations in document.get("paths", {}).values():
+        content = operations.get("patch", {}).get("requestBody", {}).get("content", {})
+        content.pop(STRATEGIC_PATCH, None)
+    return document
 
 
 def _document(request: web.BaseRequest, body: bytes, etag: str, content_type: str) -> web.Response:
