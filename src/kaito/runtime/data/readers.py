@@ -251,6 +251,7 @@ def _read_arrow_stream(path: Path, name: str, compression: str) -> Rows:
 def _batches(batches: Iterator[Any], name: str) -> Rows:
     line = 0
     for batch in batches:
+        batch.validate(full=True)  # offsets of a damaged file would otherwise be believed, and read out of bounds
         for row in batch.to_pylist():
             line += 1
             yield RawRow(name, line, row)
