@@ -13,6 +13,8 @@ from typing import Any
 
 import psutil
 
+from tests.support.cluster import kubectl_path
+
 ROOT = Path(__file__).parents[2]
 KAITO = (sys.executable, "-m", "kaito.cli.main")
 
@@ -43,7 +45,7 @@ class Machine:
         return self._run([*KAITO, *arguments], timeout, check)
 
     def kubectl(self, *arguments: str, timeout: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self._run([os.environ.get("KAITO_KUBECTL", "kubectl"), *arguments], timeout, check)
+        return self._run([kubectl_path(), *arguments], timeout, check)
 
     def _run(self, command: list[str], timeout: float, check: bool) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(command, env=self.environment, timeout=timeout, capture_output=True, text=True)

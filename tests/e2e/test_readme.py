@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.machine import Machine, tuning
-from tests.support.tools import need_kubectl
+from tests.support.cluster import kubectl_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.tools, pytest.mark.xdist_group("e2e")]
 
@@ -21,7 +21,7 @@ def training_step(machine: Machine) -> int:
 
 
 def test_kubectl_all_the_way_with_a_kill_in_the_middle(machine: Machine, samples: Path, tmp_path: Path) -> None:
-    need_kubectl()
+    kubectl_path()  # skips without kubectl
     manifest = tmp_path / "tuning.yaml"
     manifest.write_text(tuning(NAME, machine.registry))
     assert machine.kubectl("apply", "-f", str(manifest)).stdout == f"workspace.kaito.sh/{NAME} created\n"
