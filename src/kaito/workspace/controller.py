@@ -27,6 +27,8 @@ from kaito.workspace.status import build_status, cause_of_refusal, is_routine_ch
 
 STATUS_PAUSE = 1.0
 """Seconds between two status writes of one Workspace that only say how routine work goes on."""
+TOLD_STEPS = frozenset({"NodeClaimNotReady", "PreparingData", "Training", "Publishing"})
+"""Of the routine steps, those that take long or cost money: people want to know when they began."""
 EVENT_TYPES = {"WorkspaceReady", "TuningSucceeded", "InferenceReady", "ResourceReady"}
 
 
@@ -114,9 +116,11 @@ class WorkspaceController:
         about = Reference("kaito.sh/v1beta1", "Workspace", metadata.name, metadata.uid, metadata.namespace)
         told = set()
         for condition in transitions(workspace.status.conditions, wanted.conditions):
-            if condition.type in EVENT_TYPES and condition.reason not in told:
+            is_good = condition.status == "True"
+            is_quiet = not is_good and condition.reason in ROUTINE and condition.reason not in TOLD_STEPS
+            if condition.type in EVENT_TYPES and condition.reason not in told and not is_quiet:
                 told.add(condition.reason)
-                type_ = "Normal" if condition.status == "True" or condition.reason in ROUTINE else "Warning"
+                type_ = "Normal" if is_good or condition.reason in ROUTINE else "Warning"
                 await self._recorder.record(about, type_, condition.reason, condition.message)
 
     async def _set_finalizer(self, observed: Observed, *, present: bool) -> None:
