@@ -51,6 +51,10 @@ def read_file(path: Path, name: str = "") -> Rows:
         yield from READERS[kind](path, shown, compression)
     except Unusable as error:
         yield Rejection(shown, 0, str(error))
+    except MemoryError:  # mostly a damaged length that asks for terabytes
+        yield Rejection(
+            shown, 0, "the file asks for more memory than there is: it is damaged, or its rows are too large"
+        )
     except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, pa.ArrowException):
             raise  # the disk's trouble, not the file's
