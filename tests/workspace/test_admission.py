@@ -19,7 +19,7 @@ from kaito.workspace.admission import CONFIGURATION, SECRET, AdmissionConfig, ru
 from tests.workspace.builders import INFERENCE, SETTINGS, TUNING, changed
 from tests.workspace.conftest import Stage
 
-CONFIG = AdmissionConfig("127.0.0.1", 0, "kaito-operator", "default")
+CONFIG = AdmissionConfig("127.0.0.1", 0, "", "default")
 
 
 class Asker:

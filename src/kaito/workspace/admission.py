@@ -56,7 +56,7 @@ def _fresh(faults: list[Fault], known: list[Fault]) -> list[Fault]:
 
 @dataclass(frozen=True)
 class AdmissionConfig:
-    """Where the admission server listens, and the Service in front of it."""
+    """Where the admission server listens, and the Service in front of it; without one it is called at localhost."""
 
     host: str
     port: int
@@ -66,8 +66,16 @@ class AdmissionConfig:
     @property
     def names(self) -> list[str]:
         """What the certificate holds for: the Service, and this machine itself."""
+        if not self.service:
+            return ["localhost"]
         host = f"{self.service}.{self.namespace}.svc"
         return [host, f"{host}.cluster.local", "localhost"]
+
+    def client_config(self, port: int) -> dict[str, Any]:
+        """How the API server reaches the server that listens on `port`."""
+        if not self.service:
+            return {"url": f"https://localhost:{port}"}
+        return {"service": {"name": self.service, "namespace": self.namespace, "port": 443}}
 
 
 async def run_admission(
@@ -79,12 +87,12 @@ async def run_admission(
 ) -> None:
     """Serve until cancelled, with a new certificate before the old one ends. `listening` is told the port."""
     webhooks = [workspace_webhook(settings)]
-    where = {"service": {"name": config.service, "namespace": config.namespace, "port": 443}}
     while True:
         async with AsyncExitStack() as stack:
             certificate = await _certificate(client, config, now)
-            listening(await serve_admission(stack, webhooks, certificate, config.host, config.port))
-            await _configure(client, webhooks, certificate, where)
+            port = await serve_admission(stack, webhooks, certificate, config.host, config.port)
+            listening(port)
+            await _configure(client, webhooks, certificate, config.client_config(port))
             while certificate.is_fresh(config.names, now()):
                 await asyncio.sleep(FRESHNESS_PAUSE)
 

@@ -62,8 +62,9 @@ class OperatorConfig:
     metrics_port: int = 0
     health_port: int = 0
     webhook_port: int = 0
-    """Where the admission server listens; needs a Service `webhook_service` in the operator's namespace."""
+    """Where the admission server listens."""
     webhook_service: str = "kaito-operator"
+    """The Service in front of it, in the operator's namespace; empty: the API server calls localhost."""
     leader_election: bool = False
     lease_namespace: str = "kaito-system"
     """The operator's own namespace: of its Lease and of the admission server's certificate."""
