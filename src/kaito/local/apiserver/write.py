@@ -191,7 +191,8 @@ class Writer:
     def _validate(self, call: Call, obj: Object, old: Object | None) -> None:
         info = call.resource.info
         causes = meta.validate(call, obj) if old is None or not call.subresource else []
-        causes += info.schema.rules(obj, old)
+        if call.subresource != "status" or rules_read_status(info):
+            causes += info.schema.rules(obj, old)
         if call.subresource not in ("status", "binding"):  # what these change, an update may not
             causes += call.resource.strategy.validate(obj, old)
         if causes:
