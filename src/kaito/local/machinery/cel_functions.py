@@ -6,7 +6,6 @@ JSON values, so a quantity, a URL or an address travels between two calls as a s
 
 from __future__ import annotations
 
-import importlib
 import ipaddress
 import re
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from kaito.local.machinery.cel_engine import load_library
 from kaito.local.machinery.quantity import QuantityError, format_quantity, parse_quantity
 
 Tagged = dict[str, str]
@@ -188,5 +188,5 @@ _ADDED: Final[dict[str, Callable[..., Any]]] = {
 @cache
 def all_functions() -> dict[str, Callable[..., Any]]:
     """The engine's own library of strings, lists, sets and mathematics, and what Kubernetes adds."""
-    library: dict[str, Callable[..., Any]] = importlib.import_module("cel.stdlib").STDLIB_FUNCTIONS
+    library: dict[str, Callable[..., Any]] = load_library().STDLIB_FUNCTIONS
     return {**library, **_ADDED}

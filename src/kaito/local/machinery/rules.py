@@ -7,14 +7,12 @@ matched between the two (a list without keys), a rule that names `oldSelf` is no
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from types import ModuleType
 from typing import Any, Final
 
 from kaito.local.machinery import errors
+from kaito.local.machinery.cel_engine import load_engine
 from kaito.local.machinery.cel_functions import all_functions
 from kaito.local.machinery.cel_names import EscapedNames
 from kaito.local.machinery.errors import FieldCause
@@ -33,12 +31,6 @@ _REASONS: Final = {
 _ABSENT: Final = object()
 
 
-@cache
-def _engine() -> ModuleType:
-    """The CEL engine. Its package imports a terminal toolkit, a fifth of a second that a start without rules saves."""
-    return importlib.import_module("cel")
-
-
 @dataclass(frozen=True)
 class Expression:
     """A compiled CEL expression with the functions that it calls."""
@@ -50,13 +42,13 @@ class Expression:
     @classmethod
     def compile(cls, text: str) -> Expression:
         """Raises ValueError with the engine's words when the text does not parse."""
-        program = _engine().compile(text)
+        program = load_engine().compile(text)
         names = set(program.functions())
         functions = {name: call for name, call in all_functions().items() if name.rpartition(".")[2] in names}
         return cls(program, functions, "oldSelf" in program.variables())
 
     def evaluate(self, variables: Json) -> Any:
-        return self.program.execute(_engine().Context(variables=variables, functions=self.functions))
+        return self.program.execute(load_engine().Context(variables=variables, functions=self.functions))
 
 
 @dataclass(frozen=True)
