@@ -1,8 +1,8 @@
 """The CEL engine without its command line.
 
-The package imports its own interactive command, and with it two terminal toolkits, a fifth of a second of every start of
-the control plane. So its extension module and its library of functions are loaded by themselves, under their own names:
-who imports the whole package later gets the same ones.
+The package imports its own interactive command, and with it two terminal toolkits, a fifth of a second of every start
+of the control plane. So its extension module and its library of functions are loaded by themselves, under their own
+names: who imports the whole package later gets the same ones.
 """
 
 from __future__ import annotations
