@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip --disable-pip-version-check -q
 STAMP := $(VENV)/.installed
 
 .PHONY: help demo test check format bench tiny-model clean
@@ -10,12 +9,9 @@ STAMP := $(VENV)/.installed
 help: ## show this text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# torch comes first and alone: pip then takes the pinned build, and nothing that follows replaces it.
-$(STAMP): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(STAMP): pyproject.toml constraints.txt scripts/install.py
 	@echo "installing into $(VENV) (the first time takes a minute or two)"
-	@$(PIP) install -c constraints.txt torch
-	@$(PIP) install -c constraints.txt -e '.[serve,tune,dev]'
+	@$(PYTHON) scripts/install.py $(VENV)
 	@touch $@
 
 demo: $(STAMP) ## set everything up and run the main job: tune a small model, serve it, ask it

@@ -39,7 +39,8 @@ class Watcher:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._bar is not None:
+            self._progress.stop()
 
     def show(self, obj: dict[str, Any]) -> None:
         """Show what is new in this state of a Workspace; other kinds show nothing."""
