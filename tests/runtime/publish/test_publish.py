@@ -211,3 +211,75 @@ async def test_images_that_are_no_adapters(
 @pytest.mark.parametrize(("attempt", "pause"), [(0, 2), (1, 4), (4, 32), (5, 60), (500, 60)])
 def test_pauses_grow_and_stop_growing(attempt: int, pause: float) -> None:
     assert Patience().pause(attempt, 0.0) == pause
+
+
+ADAPTER_FILES = {"adapter_config.json": b'{"peft_type": "LORA"}', "adapter_model.safetensors": b"weights"}
+
+
+def volume(tmp_path: Path, folder: str, files: dict[str, bytes]) -> dict[str, str]:
+    """A volume with `files` in its `folder`, and the environment of a step that reads it."""
+    source = tmp_path / "volume"
+    (source / folder).mkdir(parents=True, exist_ok=True)
+    (source / "lost+found").mkdir(exist_ok=True)
+    for name, content in files.items():
+        (source / folder / name).write_bytes(content)
+    return {
+        "KAITO_HOST": "127.0.0.1",
+        "KAITO_PORT": "0",
+        "KAITO_TERMINATION_LOG": str(tmp_path / "last"),
+        "KAITO_ADAPTER_SOURCE_DIR": str(source),
+        "KAITO_ADAPTER_DIR": str(tmp_path / "adapters" / "a"),
+    }
+
+
+@pytest.mark.parametrize("folder", ["", "data", "adapter"])
+async def test_an_adapter_of_a_volume(folder: str, tmp_path: Path) -> None:
+    variables = volume(tmp_path, folder, ADAPTER_FILES)
+    assert await run("adapter", fetch_adapter, variables) == 0
+    made = tmp_path / "adapters" / "a"
+    assert {name: (made / name).read_bytes() for name in ADAPTER_FILES} == ADAPTER_FILES
+    assert words(tmp_path)["digest"].startswith("sha256:")
+    assert [path.name for path in (tmp_path / "adapters").iterdir()] == ["a"], "nothing half made is left"
+    before = (made / "adapter_config.json").stat().st_mtime_ns
+    assert await run("adapter", fetch_adapter, variables) == 0
+    assert (made / "adapter_config.json").stat().st_mtime_ns == before, "the same adapter is left as it is"
+    volume(tmp_path, folder, {"adapter_model.safetensors": b"others"})
+    assert await run("adapter", fetch_adapter, variables) == 0
+    assert (made / "adapter_model.safetensors").read_bytes() == b"others"
+
+
+async def test_what_was_published_to_a_volume_is_an_adapter(registry: Registry, output: Path, tmp_path: Path) -> None:
+    variables = environ(tmp_path, registry)
+    del variables["KAITO_OUTPUT_IMAGE"]
+    assert await run("publish", publish, variables) == 0
+    for source in (output, output / "adapter"):  # the volume, or the folder that the workspace controller names
+        variables |= {"KAITO_ADAPTER_SOURCE_DIR": str(source), "KAITO_ADAPTER_DIR": str(tmp_path / "a")}
+        assert await run("adapter", fetch_adapter, variables) == 0
+        weights = (tmp_path / "a" / "adapter_model.safetensors").read_bytes()
+        assert weights == (output / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("files", "reason", "words_of_it"),
+    [
+        ({}, "AdapterNotFound", "no adapter is in the folder volume"),
+        ({"adapter_config.json": b"{}"}, "AdapterInvalid", "has no /volume/adapter_model.safetensors"),
+        ({**ADAPTER_FILES, "adapter_config.json": b"{"}, "AdapterInvalid", "is not JSON"),
+        ({**ADAPTER_FILES, "adapter_config.json": b"[]"}, "AdapterInvalid", "no peft_type"),
+    ],
+    ids=["empty", "no weights", "broken config", "no config"],
+)
+async def test_volumes_without_an_adapter(
+    files: dict[str, bytes], reason: str, words_of_it: str, tmp_path: Path
+) -> None:
+    assert await run("adapter", fetch_adapter, volume(tmp_path, "", files)) == 2
+    assert words(tmp_path)["reason"] == reason
+    assert words_of_it in words(tmp_path)["message"]
+    assert not (tmp_path / "adapters" / "a").exists()
+
+
+async def test_an_adapter_from_nowhere(tmp_path: Path) -> None:
+    variables = volume(tmp_path, "", {})
+    del variables["KAITO_ADAPTER_SOURCE_DIR"]
+    assert await run("adapter", fetch_adapter, variables) == 2
+    assert "KAITO_ADAPTER_SOURCE_DIR" in words(tmp_path)["message"]
