@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgspec
 
-from kaito.api.conditions import find
+from kaito.api.conditions import find, parse_timestamp
 from kaito.api.core import ContainerStateTerminated, ContainerStatus, Pod
 from kaito.workspace.causes import Cause
 from kaito.workspace.progress import Progress
@@ -143,7 +143,7 @@ def _at_work(pod: Pod, progress: Progress | None) -> Cause:
         reason = progress.reason or "Waiting"
         return Cause(reason, f"{progress.step}: {progress.message}", progress.hint, "you")
     mute = next((c for c in pod.status.containerStatuses if c.name == "serve" and c.started and not c.ready), None)
-    if mute is not None:
+    if mute is not None and not _is_first_look(pod, mute):
         hint = "See `kubectl logs` of the pod; the server is restarted when this lasts."
         return Cause("ServerNotAnswering", "The server runs but does not answer its health check", hint, "the runtime")
     running = next((c.name for c in containers(pod) if c.state.running), "")
@@ -151,6 +151,13 @@ def _at_work(pod: Pod, progress: Progress | None) -> Cause:
         running = "serve"
     reason, message = _DOING.get(running, ("PodStarting", "The pod is being started"))
     return Cause(reason, message, "", "the runtime")
+
+
+def _is_first_look(pod: Pod, server: ContainerStatus) -> bool:
+    """The server has started and its readiness was never found yet: not ready since before it ran."""
+    ready = find(pod.status.conditions, "Ready")
+    since, started = ready and ready.lastTransitionTime, server.state.running and server.state.running.startedAt
+    return bool(since and started and parse_timestamp(since) <= parse_timestamp(started))
 
 
 def _has_begun(pod: Pod) -> bool:
