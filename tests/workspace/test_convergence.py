@@ -23,8 +23,11 @@ LARGE = changed(
 TEMPLATE = changed(
     INFERENCE, {"inference": {"template": {"spec": {"containers": [{"name": "main", "image": "mine:1"}]}}}}
 )
+VOLUME = {"hostPath": {"path": "/srv/results"}}
+INTO_VOLUME = changed(TUNING, {"tuning.output": {"volumeSource": VOLUME}})
 WORKSPACES = {
     "tuning": TUNING,
+    "tuning into a volume": INTO_VOLUME,
     "tuning, not served": annotated(TUNING, serve_after_tuning="false"),
     "inference": INFERENCE,
     "inference on several nodes": LARGE,
@@ -80,6 +83,23 @@ def test_tuning_ends_as_a_server_of_the_adapter_by_digest() -> None:
     assert pulled["KAITO_ADAPTER_IMAGE"] == "registry.example.com/team/adapter@sha256:" + "a" * 64
     for kind in ("ResourceReady", "JobStarted", "TuningSucceeded", "InferenceReady", "WorkspaceSucceeded"):
         assert world.condition(kind)["status"] == "True", kind
+
+
+def test_tuning_into_a_volume_is_served_from_there() -> None:
+    """The Job leaves `adapter/` in the volume; the step that serving begins with looks there, and cannot write."""
+    world = World(INTO_VOLUME)
+    converge(world)
+    adapter = world.one("deployments")["spec"]["template"]["spec"]["initContainers"][1]
+    environment = {e["name"]: e.get("value") for e in adapter["env"]}
+    (mount,) = [m for m in adapter["volumeMounts"] if m["name"].startswith("source-")]
+    assert environment["KAITO_ADAPTER_SOURCE_DIR"] == f"{mount['mountPath']}/adapter"
+    assert mount["readOnly"] is True
+    assert "KAITO_ADAPTER_IMAGE" not in environment
+    volumes = {v["name"]: v for v in world.one("deployments")["spec"]["template"]["spec"]["volumes"]}
+    assert volumes[mount["name"]]["hostPath"] == VOLUME["hostPath"]
+    job = world.one("jobs")["spec"]["template"]["spec"]
+    assert {v["name"]: v for v in job["volumes"]}["results"]["hostPath"] == VOLUME["hostPath"]
+    assert "push-secret" not in str(job)
 
 
 def test_a_job_that_is_gone_after_success_is_not_made_again() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import kaito
-from kaito.cli.commands import catalogue, cluster, one_machine, processes
+from kaito.cli.commands import catalogue, cluster, data_sets, one_machine, processes
 from kaito.cli.errors import CommandError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 cluster.register(app)
 catalogue.register(app)
+data_sets.register(app)
 one_machine.register(app)
 processes.register(app)
 
