@@ -157,6 +157,14 @@ async def test_a_job_completes(plane: ControlPlane) -> None:
     assert len(await _all(plane, PODS)) == 3
 
 
+async def test_an_indexed_job_completes(plane: ControlPlane) -> None:
+    await plane.client.create(JOBS, job("succeed", completionMode="Indexed", completions=4, parallelism=2), "default")
+    done = await wait_for_one(plane.client, JOBS, "job", has_condition("Complete"))
+    assert (done.status["succeeded"], done.status["completedIndexes"]) == (4, "0-3")
+    pods = await _all(plane, PODS)
+    assert sorted(pod.spec["hostname"] for pod in pods) == ["job-0", "job-1", "job-2", "job-3"]
+
+
 async def test_a_job_fails(plane: ControlPlane) -> None:
     await plane.client.create(JOBS, job("1", backoffLimit=0), "default")
     failed = await wait_for_one(plane.client, JOBS, "job", has_condition("Failed"))

@@ -14,6 +14,14 @@ from typing import Any
 
 from kaito.api.conditions import parse_timestamp, timestamp
 from kaito.api.core import Generic
+from kaito.local.workloads.job_indexes import (
+    completed_indexes,
+    duplicates,
+    format_indexes,
+    indexed_body,
+    is_indexed,
+    next_indexes,
+)
 from kaito.local.workloads.job_policy import failure_verdict, is_ignored
 from kaito.local.workloads.objects import (
     condition_of,
@@ -133,11 +141,18 @@ def _has_restarted_too_often(spec: dict[str, Any], census: Census, limit: int) -
 
 
 def _is_complete(observed: Observed, census: Census) -> bool:
-    succeeded = observed.tally.succeeded + len(census.succeeded)
+    succeeded = _succeeded(observed, census)
     completions = observed.job.spec.get("completions")
     if completions is None:  # A work queue: one success means that the queue is empty.
         return succeeded > 0 and not census.active
     return succeeded >= int(completions)
+
+
+def _succeeded(observed: Observed, census: Census) -> int:
+    """Pods that succeeded; of an indexed Job, indexes that are done."""
+    if is_indexed(observed.job):
+        return len(completed_indexes(observed.job, census.succeeded))
+    return observed.tally.succeeded + len(census.succeeded)
 
 
 def _end(observed: Observed, census: Census, verdict: Verdict) -> Plan:
@@ -190,6 +205,8 @@ def _suspend(observed: Observed, census: Census) -> Plan:
 def _run(observed: Observed, census: Census) -> tuple[list[Action], float | None]:
     """Create or delete pods until as many run as should; pods after a failure wait for the back-off."""
     spec = observed.job.spec
+    if is_indexed(observed.job) and (unwanted := duplicates(census.active)):
+        return _delete(unwanted), None
     wanted = _wanted_active(observed, census)
     surplus = len(census.active) - wanted
     if surplus > 0:
@@ -201,14 +218,23 @@ def _run(observed: Observed, census: Census) -> tuple[list[Action], float | None
     wait = backoff_left(census, observed.now)
     if wait > 0:
         return [], wait
-    body = _pod_body(observed.job)
-    return [Create(PODS, observed.job.metadata.namespace, body) for _ in range(-surplus)], None
+    bodies = _bodies(observed, census, -surplus)
+    return [Create(PODS, observed.job.metadata.namespace, body) for body in bodies], None
+
+
+def _bodies(observed: Observed, census: Census, count: int) -> list[dict[str, Any]]:
+    job = observed.job
+    body = _pod_body(job)
+    if not is_indexed(job):
+        return [body] * count
+    done = completed_indexes(job, census.succeeded)
+    return [indexed_body(body, job.metadata.name, index) for index in next_indexes(job, census.active, done, count)]
 
 
 def _wanted_active(observed: Observed, census: Census) -> int:
     spec = observed.job.spec
     parallelism = int(spec.get("parallelism", 1))
-    succeeded = observed.tally.succeeded + len(census.succeeded)
+    succeeded = _succeeded(observed, census)
     completions = spec.get("completions")
     if completions is None:
         return len(census.active) if succeeded else parallelism
@@ -275,13 +301,16 @@ def _status(observed: Observed, census: Census, actions: Sequence[Action]) -> li
 
 def _counts(observed: Observed, census: Census, active: int) -> dict[str, Any]:
     """What is zero is left out, but `ready` and `terminating`, which Kubernetes always writes."""
-    return {
+    counts: dict[str, Any] = {
         "active": active or None,
         "ready": sum(is_ready(pod) for pod in census.active) if active else 0,
         "terminating": census.terminating,
-        "succeeded": observed.tally.succeeded + len(census.succeeded) or None,
+        "succeeded": _succeeded(observed, census) or None,
         "failed": observed.tally.failed + len(census.failed) or None,
     }
+    if is_indexed(observed.job):
+        counts["completedIndexes"] = format_indexes(completed_indexes(observed.job, census.succeeded)) or None
+    return counts
 
 
 def _delete(pods: Sequence[Generic]) -> list[Action]:

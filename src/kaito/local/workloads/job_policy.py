@@ -1,7 +1,7 @@
 """`podFailurePolicy` of a Job: which pod failures end it, and which do not count.
 
 The first rule that matches a failed pod decides: FailJob ends the Job, Ignore keeps the failure out of the count, Count
-(and no match) lets it count. FailIndex needs indexed Jobs and counts like any other failure here.
+(and no match) lets it count. FailIndex needs `backoffLimitPerIndex`, which the API refuses.
 """
 
 from __future__ import annotations

@@ -111,6 +111,7 @@ class JobStrategy(WorkloadStrategy):
         if policy not in ("Never", "OnFailure"):
             message = f'Required value: valid values: "OnFailure", "Never" (it is "{policy}")'
             causes.append(FieldCause("spec.template.spec.restartPolicy", message, "FieldValueRequired"))
+        causes += _completion_causes(spec)
         if old is not None:
             before = old["spec"]
             # A suspended job's template may be mended; a running one's may not.
@@ -119,6 +120,22 @@ class JobStrategy(WorkloadStrategy):
             for field in ("completions", "completionMode"):
                 causes += immutable(f"spec.{field}", spec.get(field), before.get(field))
         return causes
+
+
+def _completion_causes(spec: Object) -> FieldCauses:
+    """What the completion mode needs; and refused in words what the Job controller of this machine does not have."""
+    causes: FieldCauses = []
+    if spec["completionMode"] not in ("Indexed", "NonIndexed"):
+        message = f'Unsupported value: "{spec["completionMode"]}": supported values: "Indexed", "NonIndexed"'
+        causes.append(FieldCause("spec.completionMode", message, "FieldValueNotSupported"))
+    elif spec["completionMode"] == "Indexed" and spec.get("completions") is None:
+        message = "Required value: when completion mode is Indexed"
+        causes.append(FieldCause("spec.completions", message, "FieldValueRequired"))
+    for field in ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"):
+        if spec.get(field) is not None:
+            message = "Forbidden: this control plane does not run Jobs with it; leave it out"
+            causes.append(FieldCause(f"spec.{field}", message, "FieldValueForbidden"))
+    return causes
 
 
 def _selector_causes(spec: Object) -> FieldCauses:
