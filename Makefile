@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check format bench tiny-model clean
+.PHONY: help demo test soak check format bench tiny-model clean
 
 help: ## show this text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,7 +18,10 @@ demo: $(STAMP) ## set everything up and run the main job: tune a small model, se
 	@$(BIN)/python -m kaito.cli.main demo --folder .demo
 
 test: $(STAMP) ## set up what tests need and run them
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not soak'
+
+soak: $(STAMP) ## run the tests that take minutes each
+	@$(BIN)/python -m pytest -m soak
 
 check: $(STAMP) ## ruff, mypy strict and the layers of the house
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -148,7 +148,7 @@ def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
     assert rounds(tmp_path / "home", 3, seed=1) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_acknowledged_writes_survive_200_kills(tmp_path: Path) -> None:
     assert rounds(tmp_path / "home", 200, seed=2) > 1000
 
