@@ -162,7 +162,7 @@ async def test_down_ends_what_a_killed_control_plane_left(machine: UpMachine) ->
     assert machine.processes() == []
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 async def test_twenty_kills_lose_no_write_and_no_pod(machine: UpMachine) -> None:
     """At any moment of a control plane's life: while it starts, serves, or starts pods."""
     chance = random.Random(20)
