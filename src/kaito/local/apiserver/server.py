@@ -119,7 +119,7 @@ class ApiServer:
             writer=writer,
             deleter=deleter,
             reviews=Reviews(authenticator, authorizer),
-            subresources=Subresources(config, reader, writer, deleter, authenticator, self._streams),
+            subresources=Subresources(config, store, reader, writer, deleter, authenticator, self._streams),
             authenticator=authenticator,
             authorizer=authorizer,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -13,12 +14,14 @@ from kaito.local.apiserver.auth import Authenticator
 from kaito.local.apiserver.call import Call, timestamp
 from kaito.local.apiserver.config import ServerConfig
 from kaito.local.apiserver.delete import Deleter
+from kaito.local.apiserver.eviction import check_budgets
 from kaito.local.apiserver.options import delete_options
 from kaito.local.apiserver.read import Reader
 from kaito.local.apiserver.streams.pods import PodStreams
 from kaito.local.apiserver.write import Writer
 from kaito.local.machinery import errors
 from kaito.local.store.records import Object
+from kaito.local.store.store import Store
 
 Served = Awaitable[web.StreamResponse]
 TOKEN_SECONDS = 3600
@@ -29,6 +32,7 @@ class Subresources:
     def __init__(
         self,
         config: ServerConfig,
+        store: Store,
         reader: Reader,
         writer: Writer,
         deleter: Deleter,
@@ -36,6 +40,8 @@ class Subresources:
         streams: PodStreams,
     ) -> None:
         self._config = config
+        self._store = store
+        self._evicting = asyncio.Lock()
         self._reader = reader
         self._writer = writer
         self._deleter = deleter
@@ -86,10 +92,12 @@ class Subresources:
         return respond(encode(created), code=201, warnings=call.warnings)
 
     async def _evict(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        """Deletes the pod. Disruption budgets are the drainer's business on one machine: none can be kept here."""
+        """Deletes the pod when its disruption budget allows it; one eviction is judged at a time."""
         sent = await self._sent(request, "create")
         options = delete_options({}, sent.get("deleteOptions") or None)
-        await self._deleter.delete(call, options)
+        async with self._evicting:
+            check_budgets(self._store, self._reader.get(call.resource, call.namespace, call.name).value)
+            await self._deleter.delete(call, options)
         created = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
         return respond(encode(created), code=201, warnings=call.warnings)
 
