@@ -18,7 +18,6 @@ IN_PROGRESS = frozenset(
         "ReconcilingDependents",
         "Launching",
         "NodeNotFound",
-        "NodeNotReady",
         "NotInitialized",
         "NotRegistered",
         "MachineNotLaunched",
@@ -28,12 +27,23 @@ IN_PROGRESS = frozenset(
     }
 )
 """Reasons that say "not yet"; any other with a message is a trouble worth its own name."""
+WAIT = "There is nothing to do: it is asked for again by itself."
 HINTS = {
     "SubscriptionQuotaReached": "Raise the quota of the instance type's family, or choose another type.",
     "QuotaExceeded": "Raise the quota of the instance type's family, or choose another type.",
     "InsufficientCapacity": "Choose another instance type or region, or wait until the cloud has some.",
     "InstanceTypeNotAvailable": "Choose an instance type that the region offers.",
     "SkuNotAvailable": "Choose an instance type that the region offers.",
+    "ZonalAllocationFailed": "Choose another zone or instance type, or wait until the cloud has some.",
+    "InvalidSpec": "Choose another instance type: no retry can meet this claim.",
+    "CloudBusy": WAIT,
+    "Throttled": WAIT,
+    "ListFailed": WAIT,
+    "InstanceCreating": "Clouds take some minutes for this.",
+    "AuthorizationFailed": "Give the node provisioner's identity its role on the cluster.",
+    "RegistrationDeadlineExceeded": "Delete the claim to get another machine.",
+    "NodeNotReady": "See `kubectl describe node` if it lasts.",
+    "ResourceNotRegistered": "See that the GPU's device plugin runs on the node.",
 }
 DEFAULT_HINT = "See `kubectl describe` of the claim and the node provisioner's log."
 
@@ -67,6 +77,8 @@ def _is_untouched(claim: NodeClaim, now: datetime) -> tuple[bool, float | None]:
 def _cause_of_step(name: str, step: str, condition: Condition | None) -> Cause:
     doing = {"Launched": "launched", "Registered": "registered", "Initialized": "initialized"}[step]
     if condition is None or condition.reason in IN_PROGRESS or not condition.message:
-        return Cause("NodeClaimNotReady", f"The node of the claim {name} is being made", "", "the node provisioner")
+        said = f": {condition.message}" if condition is not None and condition.reason == "NodeNotFound" else ""
+        message = f"The node of the claim {name} is being made{said}"
+        return Cause("NodeClaimNotReady", message, "", "the node provisioner")
     hint = HINTS.get(condition.reason, DEFAULT_HINT)
     return Cause(condition.reason, f"The claim {name} is not {doing}: {condition.message}", hint, "the cloud")
