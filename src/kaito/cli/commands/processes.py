@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,9 +39,23 @@ def operator(
         list[str] | None, typer.Option(help="A private network (CIDR) that data URLs may point to; repeatable.")
     ] = None,
     progress_interval: Annotated[float, typer.Option(help="Seconds between two reads of a step's progress.")] = 10.0,
+    node_class: Annotated[
+        str, typer.Option(help="With --nodes karpenter: group/version/kind/name of the node class.", show_default=False)
+    ] = "",
     leader_election: Annotated[bool, typer.Option(help="Let only one of several replicas act.")] = False,
+    lease_namespace: Annotated[
+        str, typer.Option(help="The namespace of the Lease and of the webhook's certificate.")
+    ] = "kaito-system",
+    lease_duration: Annotated[
+        float, typer.Option(help="Seconds of silence after which another replica takes over.")
+    ] = 12.0,
+    webhook_port: Annotated[int, typer.Option(help="Where the admission webhook listens; 0 is nowhere.")] = 0,
+    webhook_service: Annotated[
+        str, typer.Option(help="The Service in front of the webhook; empty: the API server calls it at localhost.")
+    ] = "kaito-operator",
     metrics_port: Annotated[int, typer.Option(help="Where /metrics is served; 0 is nowhere.")] = 0,
     health_port: Annotated[int, typer.Option(help="Where /healthz and /readyz are served; 0 is nowhere.")] = 0,
+    host: Annotated[str, typer.Option(help="The address that these ports are on.")] = "0.0.0.0",  # noqa: S104 - a pod is reached from outside
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     log_level: LogLevel = "info",
@@ -54,6 +69,12 @@ def operator(
         lambda: run_operator(
             OperatorConfig(
                 kubeconfig=find_kubeconfig(kubeconfig),
+                node_class=node_class,
+                lease_namespace=lease_namespace,
+                lease_duration=lease_duration,
+                webhook_port=webhook_port,
+                webhook_service=webhook_service,
+                host=host,
                 context=context,
                 nodes=nodes,
                 node_api=node_api,
@@ -74,6 +95,16 @@ def provisioner(
     faults: Annotated[
         Path | None, typer.Option(help="A scenario file for the simulated provider.", show_default=False)
     ] = None,
+    launch_deadline: Annotated[float, typer.Option(help="Minutes that a machine may take to be there.")] = 30.0,
+    registration_deadline: Annotated[float, typer.Option(help="Minutes that its node may take to join.")] = 15.0,
+    unhealthy_after: Annotated[float, typer.Option(help="Minutes not ready after which a node is replaced.")] = 10.0,
+    delete_after_deadline: Annotated[
+        bool, typer.Option(help="Delete a claim that missed a deadline; else it stays and says so.")
+    ] = True,
+    delete_without_capacity: Annotated[
+        bool, typer.Option(help="Delete a claim that the cloud has no capacity for; else it is tried again.")
+    ] = False,
+    repair: Annotated[bool, typer.Option(help="Replace nodes that stay not ready.")] = True,
     leader_election: Annotated[bool, typer.Option(help="Let only one of several replicas act.")] = False,
     metrics_port: Annotated[int, typer.Option(help="Where /metrics is served; 0 is nowhere.")] = 0,
     health_port: Annotated[int, typer.Option(help="Where /healthz and /readyz are served; 0 is nowhere.")] = 0,
@@ -93,6 +124,12 @@ def provisioner(
                 context=context,
                 provider=provider,
                 faults=faults,
+                launch_deadline=timedelta(minutes=launch_deadline),
+                registration_deadline=timedelta(minutes=registration_deadline),
+                unhealthy_after=timedelta(minutes=unhealthy_after),
+                delete_after_deadline=delete_after_deadline,
+                delete_without_capacity=delete_without_capacity,
+                repair=repair,
                 leader_election=leader_election,
                 metrics_port=metrics_port,
                 health_port=health_port,
