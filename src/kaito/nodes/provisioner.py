@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 ProviderName = Literal["local", "simulated", "azure"]
 DISCOVER_AGAIN = 2.0
-WORKERS = 32
+WORKERS = 16
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from kaito.api.conditions import find
 from kaito.api.core import Node
-from kaito.api.karpenter import LABEL_INITIALIZED, Taint
+from kaito.api.karpenter import LABEL_INITIALIZED, LABEL_INSTANCE_TYPE, Taint
 from kaito.api.meta import Condition
-from kaito.nodes.claim import INITIALIZED, Claim
+from kaito.catalog.instances import find_instance_type
+from kaito.nodes.claim import INITIALIZED, Claim, Quantities
 from kaito.nodes.codecs import AWAITING
 from kaito.nodes.lifecycle.world import Observed, PatchNode, Step, holds, pending
 
@@ -53,10 +54,19 @@ def _obstacle(claim: Claim, node: Node) -> tuple[str, str] | None:
     ephemeral = [t for t in node.spec.taints if is_ephemeral(t)]
     if ephemeral:
         return "KnownEphemeralTaintsExist", f"node {name} still has the taint {_text(ephemeral[0])}"
-    for resource, amount in claim.requests.items():
-        if resource not in IGNORED_REQUESTS and not is_zero(amount) and is_zero(node.status.allocatable.get(resource)):
+    for resource, amount in expected_resources(claim, node).items():
+        if not is_zero(amount) and is_zero(node.status.allocatable.get(resource)):
             return "ResourceNotRegistered", f"node {name} does not offer {resource} yet; is its device plugin running?"
     return None
+
+
+def expected_resources(claim: Claim, node: Node) -> Quantities:
+    """What the claim asks for, and the GPUs that its instance type has: claims of Workspaces do not list them."""
+    asked = {name: amount for name, amount in claim.requests.items() if name not in IGNORED_REQUESTS}
+    name = node.metadata.labels.get(LABEL_INSTANCE_TYPE) or next(iter(claim.instance_types), "")
+    kind = find_instance_type(name)
+    gpus = {kind.resource: kind.gpu_count} if kind is not None and kind.gpu_count else {}
+    return {**gpus, **asked}
 
 
 def is_ephemeral(taint: Taint) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from kaito.api.core import Pod
 from kaito.api.karpenter import LABEL_INSTANCE_TYPE
 from kaito.catalog.instances import InstanceType, find_instance_type
 from kaito.kube.client import Client
-from kaito.kube.errors import Conflict, KubeError, NotFound
+from kaito.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
 from kaito.kube.informer import Informer
 from kaito.kube.resources import NODES, PODS
 from kaito.nodes.claim import ANNOTATION_CLAIM, LABEL_MACHINE_TYPE
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 UNREGISTERED = {"key": "karpenter.sh/unregistered", "effect": "NoExecute"}
 NOTICE_CONDITION = "PreemptScheduled"
 RETRY = 0.5
+REQUESTS_AT_ONCE = 8
+"""All kubelets live in one process and share its connections: a thousand at once would only get in each other's way."""
 
 
 class Kubelets:
@@ -40,6 +43,7 @@ class Kubelets:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._pods: Informer[Pod] = Informer(client, PODS)
+        self._turns = asyncio.Semaphore(REQUESTS_AT_ONCE)
 
     async def run(self) -> None:
         self._pods.listen(self._pod_changed)
@@ -98,9 +102,7 @@ class Kubelets:
         await self._insist(lambda: self._report(name, ready=True))
 
     async def _join(self, machine: Machine) -> None:
-        name = machine.instance.name
-        node = await self._client.find(NODES, name)
-        if node is None:
+        with suppress(AlreadyExists):  # it joined under a former process
             await self._client.create(NODES, render_node(machine))
 
     async def _report(self, name: str, *, ready: bool, offers: dict[str, str] | None = None) -> None:
@@ -121,8 +123,7 @@ class Kubelets:
     async def _go_dark(self, name: str) -> None:
         """The machine is gone; its Node stays behind, not ready, until somebody deletes it."""
         try:
-            node = await self._client.find(NODES, name)
-            if node is not None and node.metadata.deletionTimestamp is None:
+            async with self._turns:
                 await self._report(name, ready=False)
         except KubeError as error:
             log.warning("simulated node not reached", extra={"node": name, "error": str(error)})
@@ -131,7 +132,8 @@ class Kubelets:
         """A kubelet does not give up when the API server is away for a while."""
         while True:
             try:
-                return await attempt()
+                async with self._turns:
+                    return await attempt()
             except KubeError as error:
                 log.debug("kubelet tries again", extra={"error": str(error)})
                 await asyncio.sleep(RETRY)
