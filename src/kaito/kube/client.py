@@ -279,7 +279,10 @@ class Client:
     def _watch_event(self, resource: Resource[T], line: bytes) -> WatchEvent[T] | None:
         if not line:
             return None
-        parsed = msgspec.json.decode(line, type=_WatchLine)
+        try:
+            parsed = msgspec.json.decode(line, type=_WatchLine)
+        except msgspec.DecodeError as error:  # The rest of the line was lost with the connection.
+            raise Unreachable(f"the watch on {resource.plural} broke off within an event: {error}") from error
         raw = bytes(parsed.object)
         if parsed.type == "ERROR":
             status = msgspec.json.decode(raw)

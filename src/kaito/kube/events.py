@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 QUIET = 300.0
 """Seconds in which the same event is not written again."""
+KEPT = 4096
+"""Events remembered; beyond it the longest unheard of are forgotten, and would be written as new ones."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,18 @@ class Reference:
 class EventRecorder:
     """Writes core/v1 Events. A failure to write is logged and never disturbs the caller."""
 
-    def __init__(self, client: Client, component: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        client: Client,
+        component: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        kept: int = KEPT,
+    ) -> None:
         self._client = client
         self._component = component
         self._now = now
+        self._kept = kept
         self._last: dict[str, tuple[datetime, int]] = {}
 
     async def record(self, about: Reference, type_: str, reason: str, message: str) -> None:
@@ -47,11 +57,17 @@ class EventRecorder:
         if before is not None and (now - before[0]).total_seconds() < QUIET:
             return
         count = before[1] + 1 if before else 1
-        self._last[name] = (now, count)
+        self._remember(name, now, count)
         try:
             await self._write(name, about, type_, reason, message, now, count)
         except KubeError as error:
             log.warning("event not written", extra={"reason": reason, "error": str(error)})
+
+    def _remember(self, name: str, now: datetime, count: int) -> None:
+        self._last.pop(name, None)  # So that the order is that of the last time.
+        self._last[name] = (now, count)
+        while len(self._last) > self._kept:
+            del self._last[next(iter(self._last))]
 
     async def _write(
         self, name: str, about: Reference, type_: str, reason: str, message: str, now: datetime, count: int

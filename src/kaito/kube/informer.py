@@ -52,7 +52,7 @@ class Informer(Generic[T]):
         self._synced = asyncio.Event()
         self._version = ""
         self._failures = 0
-        """Since the last event."""
+        """In a row; a watch that lives on for a while ends the row."""
 
     def listen(self, listener: Listener[T]) -> None:
         """Call `listener(old, new)` for every change from now on. It must not block nor raise."""
@@ -92,12 +92,15 @@ class Informer(Generic[T]):
         self._synced.set()
 
     async def _follow(self) -> None:
-        began = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        good_at = loop.time() + SHORTEST_WATCH
         async for event in self._client.watch(self.resource, version=self._version, **self._scope):
-            self._failures = 0
             self._take(event)
-        if asyncio.get_running_loop().time() - began < SHORTEST_WATCH:
+            if loop.time() >= good_at:
+                self._failures = 0
+        if loop.time() < good_at:
             raise Unreachable(f"the watch on {self.resource.plural} ended as soon as it began")
+        self._failures = 0
 
     def _take(self, event: WatchEvent[T]) -> None:
         if event.type in ("ADDED", "MODIFIED"):
