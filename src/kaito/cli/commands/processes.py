@@ -114,28 +114,29 @@ def provisioner(
     log_json: LogJson = True,
 ) -> None:
     """Run the node provisioner: it brings nodes for the claims that Workspaces make."""
+    from kaito.nodes.errors import ProviderError
     from kaito.nodes.provisioner import ProvisionerConfig, run_provisioner
 
     set_up_logs(log_level, as_json=log_json)
-    run_until_signalled(
-        lambda: run_provisioner(
-            ProvisionerConfig(
-                kubeconfig=find_kubeconfig(kubeconfig),
-                context=context,
-                provider=provider,
-                faults=faults,
-                launch_deadline=timedelta(minutes=launch_deadline),
-                registration_deadline=timedelta(minutes=registration_deadline),
-                unhealthy_after=timedelta(minutes=unhealthy_after),
-                delete_after_deadline=delete_after_deadline,
-                delete_without_capacity=delete_without_capacity,
-                repair=repair,
-                leader_election=leader_election,
-                metrics_port=metrics_port,
-                health_port=health_port,
-            )
-        )
+    config = ProvisionerConfig(
+        kubeconfig=find_kubeconfig(kubeconfig),
+        context=context,
+        provider=provider,
+        faults=faults,
+        launch_deadline=timedelta(minutes=launch_deadline),
+        registration_deadline=timedelta(minutes=registration_deadline),
+        unhealthy_after=timedelta(minutes=unhealthy_after),
+        delete_after_deadline=delete_after_deadline,
+        delete_without_capacity=delete_without_capacity,
+        repair=repair,
+        leader_election=leader_election,
+        metrics_port=metrics_port,
+        health_port=health_port,
     )
+    try:
+        run_until_signalled(lambda: run_provisioner(config))
+    except ProviderError as error:
+        raise CommandError(error.message, error.hint) from error
 
 
 def run_until_signalled(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
