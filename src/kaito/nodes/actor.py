@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from kaito.api.core import Node
-from kaito.api.karpenter import NodeClaim
+from kaito.api.karpenter import TERMINATION_FINALIZER, NodeClaim
 from kaito.kube.client import Client
 from kaito.kube.errors import Conflict, NotFound, Throttled
 from kaito.kube.events import EventRecorder, Reference
 from kaito.kube.resources import NODES, PODS
 from kaito.kube.store import Store
-from kaito.nodes import errors
+from kaito.nodes import errors, metrics
 from kaito.nodes.claim import ANNOTATION_OPERATION, Claim
 from kaito.nodes.codecs import Codec
 from kaito.nodes.instances import Instances
@@ -68,6 +68,8 @@ class Actor:
         self._events = events
         self._attempts = attempts
         self._now = now
+        self._deleting_since: dict[str, datetime] = {}
+        """By the claim's uid: when the deletion of its instance was first asked for."""
 
     async def act(self, claim: Claim, codec: Codec, claims: Store[NodeClaim], action: Action) -> bool:
         match action:
@@ -87,9 +89,11 @@ class Actor:
                 return await self._patch_node(action)
             case DeleteClaim():
                 log.info("claim deleted", extra={"claim": claim.key, "reason": action.reason})
-                await self._client.delete(codec.resource, claim.name, uid=claim.uid)
+                if await self._client.delete(codec.resource, claim.name, uid=claim.uid):
+                    metrics.count_disrupted(claim, action.reason)
             case DeleteNode():
-                await self._client.delete(NODES, action.name, uid=action.uid)
+                if await self._client.delete(NODES, action.name, uid=action.uid):
+                    metrics.count_node_gone(claim, self._now())
             case EvictPod():
                 await self._evict(claim, action)
             case DeletePod():
@@ -110,6 +114,7 @@ class Actor:
             return False
         self._attempts.pop(claim.uid, None)
         self._instances.note(instance)
+        metrics.count_created(claim)
         if instance.operation:
             operation = PatchClaim({"annotations": {ANNOTATION_OPERATION: instance.operation}})
             await self._patch_claim(claim, codec, claims, operation)
@@ -127,6 +132,10 @@ class Actor:
             log.warning("instance not deleted", extra={"claim": claim.key, "error": error.message})
             raise Postponed(error.retry_after or 60.0) from error
         self._instances.note_deleting(claim.name)
+        if claim.deleted_at is not None and claim.uid not in self._deleting_since:
+            self._deleting_since[claim.uid] = self._now()
+            if claim.node_name:
+                metrics.count_drained(claim)
         return True
 
     async def _explain(self, claim: Claim) -> bool:
@@ -162,6 +171,8 @@ class Actor:
         except NotFound:
             return False
         claims.observe_own_write(claim.name, patched.metadata.resourceVersion)
+        if claim.has_finalizer and TERMINATION_FINALIZER not in metadata.get("finalizers", claim.finalizers):
+            metrics.count_gone(claim, self._deleting_since.pop(claim.uid, None), self._now())
         return True
 
     async def _patch_node(self, action: PatchNode) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ from kaito.nodes.errors import ConfigError
 from kaito.nodes.garbage import GarbageCollector
 from kaito.nodes.instances import IDLE_SECONDS, Instances
 from kaito.nodes.lifecycle.world import BoundPod, Policy
+from kaito.nodes.metrics import MeteredProvider
 from kaito.nodes.providers.base import Provider
 from kaito.nodes.reconciler import BOUND_PODS, Caches, Reconciler
 from kaito.nodes.serving import Probes, serve_probes
@@ -61,6 +63,8 @@ class ProvisionerConfig:
     orphan_grace: timedelta = timedelta(seconds=30)
     list_every: timedelta = timedelta(seconds=IDLE_SECONDS)
     """How often the cloud is listed when nothing is under way."""
+    discover_every: timedelta = timedelta(seconds=60)
+    """How often to look whether the cluster serves more kinds of claims than before."""
     workers: int = WORKERS
     metrics_port: int = 0
     health_port: int = 0
@@ -91,7 +95,7 @@ async def run_provisioner(config: ProvisionerConfig) -> None:
         if not config.leader_election:
             await provisioner.run()
             return
-        identity = f"{socket.gethostname()}-{os.getpid()}"
+        identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"  # pods may share name and pid
         elector = LeaderElector(client, namespace=config.lease_namespace, name=config.lease_name, identity=identity)
         while True:
             await elector.lead(provisioner.run)
@@ -142,13 +146,32 @@ class Provisioner:
         self, client: Client, provider: Provider, config: ProvisionerConfig, probes: Probes | None = None
     ) -> None:
         self._client = client
-        self._provider = provider
+        self._provider = MeteredProvider(provider)
         self._config = config
         self._probes = probes or Probes()
 
     async def run(self) -> None:
-        """Run until cancelled, with whichever kinds of claims the cluster serves."""
+        """Run until cancelled, with whichever kinds of claims the cluster serves, now or later."""
         served = await self._wait_served()
+        while True:
+            async with asyncio.TaskGroup() as group:
+                work = group.create_task(self._work(served))
+                served = await self._more_served(served)
+                work.cancel()  # and begin again with fresh caches: nothing is kept that a restart would miss
+
+    async def _more_served(self, served: list[Codec]) -> list[Codec]:
+        """Returns when the cluster serves a kind, or a newer version of one, that it did not."""
+        while True:
+            await asyncio.sleep(self._config.discover_every.total_seconds())
+            try:
+                found = await served_codecs(self._client)
+            except KubeError as error:
+                log.debug("discovery failed", extra={"error": str(error)})
+                continue
+            if any(codec not in served for codec in found):
+                return found
+
+    async def _work(self, served: list[Codec]) -> None:
         log.info("watching", extra={"kinds": [codec.resource.api_version + "/" + codec.kind for codec in served]})
         instances = Instances(self._provider, idle_seconds=self._config.list_every.total_seconds())
         caches = self._caches(served)

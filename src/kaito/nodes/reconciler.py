@@ -14,6 +14,7 @@ from kaito.kube.events import EventRecorder
 from kaito.kube.informer import Informer
 from kaito.kube.resources import Resource
 from kaito.kube.store import split_key
+from kaito.nodes import metrics
 from kaito.nodes.actor import Actor, Postponed
 from kaito.nodes.claim import LAUNCHED, READY, Claim, claim_key
 from kaito.nodes.codecs import Codec
@@ -126,7 +127,7 @@ class Reconciler:
         written, _ = await self._client.apply(codec.resource, body, subresource="status")
         store = self._caches.claims[codec.kind].store
         store.observe_own_write(after.name, written.metadata.resourceVersion)
-        _log_progress(before, after)
+        _tell_progress(before, after)
 
 
 def _waits_for_cloud(seen: Observed, plan: Plan) -> bool:
@@ -138,8 +139,9 @@ def _waits_for_cloud(seen: Observed, plan: Plan) -> bool:
     return not seen.claim.is_true(LAUNCHED) or seen.instance.state is not InstanceState.RUNNING
 
 
-def _log_progress(before: Claim, after: Claim) -> None:
+def _tell_progress(before: Claim, after: Claim) -> None:
     for condition in after.conditions:
         if condition.status == "True" and not before.is_true(condition.type):
             level = logging.INFO if condition.type == READY else logging.DEBUG
             log.log(level, "condition holds", extra={"claim": after.key, "condition": condition.type})
+            metrics.count_condition(after, condition.type)
