@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -96,7 +97,7 @@ def disk_gib(quantity: str | int | None) -> int:
     """
     if quantity is None:
         return 0
-    size = int(-(-_parse_bytes(quantity) // 2**30))
+    size = math.ceil(_parse_bytes(quantity) / 2**30)
     if size > MAX_DISK_GIB:
         raise InvalidSpec(f"a disk of {quantity} is more than AKS gives", hint=f"ask for at most {MAX_DISK_GIB}Gi")
     return size
