@@ -75,6 +75,8 @@ class Architecture(msgspec.Struct, frozen=True):
     window: int | None = None
     linear_layers: int = 0
     """Layers with a state of fixed size instead of a KV cache (Mamba, linear attention)."""
+    state_bytes: int = 0
+    """Of all those layers, for one request."""
     latent: Latent | None = None
     experts: Experts | None = None
     quantization_bits: int | None = None
@@ -146,6 +148,7 @@ def parse_config(config: Mapping[str, Any]) -> Architecture:
         sliding_layers=sliding,
         window=_optional(flat, "sliding_window"),
         linear_layers=linear,
+        state_bytes=_state_bytes(flat, linear),
         latent=_latent(flat),
         experts=_experts(flat),
         quantization_bits=_quantization_bits(config),
@@ -196,10 +199,10 @@ def _traits(config: Mapping[str, Any], family: str) -> Traits:
 
 def _layer_kinds(config: Mapping[str, Any], layers: int) -> tuple[int, int]:
     """How many layers see a window only, and how many keep a fixed state."""
-    kinds = config.get("layer_types")
+    kinds = config.get("layer_types") or config.get("layers_block_type")
     if isinstance(kinds, list):
         sliding = sum(kind in ("sliding_attention", "chunked_attention") for kind in kinds[:layers])
-        linear = sum(kind in ("linear_attention", "mamba") for kind in kinds[:layers])
+        linear = sum(kind in ("linear_attention", "mamba", "mlp", "moe") for kind in kinds[:layers])
         return sliding, linear
     pattern = config.get("hybrid_override_pattern")  # Nemotron-H: M is Mamba, * attention, - a plain MLP
     if isinstance(pattern, str):
@@ -208,6 +211,29 @@ def _layer_kinds(config: Mapping[str, Any], layers: int) -> tuple[int, int]:
         every = _optional(config, "sliding_window_pattern")
         return (layers - layers // every if every else layers), 0
     return 0, 0
+
+
+def _state_bytes(config: Mapping[str, Any], linear: int) -> int:
+    """A matrix for each head in 32 bit and the last inputs of the convolution in 16 bit, for each layer with a state.
+
+    Gated delta net as in Qwen3-Next, Mamba 2 as in arXiv 2405.21060. A layer that is a feed-forward part has none.
+    """
+    if value_heads := _optional(config, "linear_num_value_heads"):
+        key, value = _number(config, "linear_key_head_dim"), _number(config, "linear_value_head_dim")
+        width = 2 * _number(config, "linear_num_key_heads") * key + value_heads * value
+        return linear * (value_heads * key * value * 4 + width * (_kernel(config, "linear_conv_kernel_dim") - 1) * 2)
+    heads, state = _optional(config, "mamba_num_heads"), _optional(config, "ssm_state_size")
+    if heads is None or state is None:
+        return 0
+    inner = heads * _number(config, "mamba_head_dim")
+    width = inner + 2 * (_optional(config, "n_groups") or 1) * state
+    kinds = config.get("hybrid_override_pattern")
+    layers = kinds.count("M") if isinstance(kinds, str) else linear
+    return layers * (inner * state * 4 + width * (_kernel(config, "conv_kernel") - 1) * 2)
+
+
+def _kernel(config: Mapping[str, Any], name: str) -> int:
+    return _optional(config, name) or 4
 
 
 def _latent(config: Mapping[str, Any]) -> Latent | None:

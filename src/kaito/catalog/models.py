@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 import yaml
 
+from kaito.catalog.architecture import Architecture
+
 
 class Figures(msgspec.Struct, frozen=True):
     """What the architecture says of memory. Bytes and counts; None where not known."""
@@ -31,6 +33,38 @@ class Figures(msgspec.Struct, frozen=True):
     sliding_layers: int | None = None
     """Layers that keep KV for no more than `window` tokens."""
     window: int | None = None
+    linear_layers: int | None = None
+    """Layers that keep no KV: Mamba, linear attention, or a feed-forward part alone."""
+    state_bytes: int | None = None
+    """What the linear layers keep for one request, whatever its length; all of them together."""
+    active_parameters: int | None = None
+    """Of a mixture of experts, what one token goes through, as its publisher states it."""
+    mixture: bool = False
+    """A mixture of experts: adapters then go on attention only."""
+
+
+def figures_of(shape: Architecture, weights_bytes: int | None) -> Figures:
+    """The figures of a model whose `config.json` has been parsed; `weights_bytes` from the index of its weights."""
+    latent = shape.latent
+    return Figures(
+        weights_bytes=weights_bytes,
+        context_length=shape.context_length,
+        hidden_size=shape.hidden,
+        layers=shape.layers,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        kv_lora_rank=latent.kv_rank if latent else None,
+        qk_rope_head_dim=latent.rope_dim if latent else None,
+        quantization_bits=shape.quantization_bits,
+        vocabulary=shape.vocabulary,
+        intermediate=shape.intermediate,
+        sliding_layers=shape.sliding_layers,
+        window=shape.window,
+        linear_layers=shape.linear_layers,
+        state_bytes=shape.state_bytes,
+        mixture=shape.experts is not None,
+    )
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -113,14 +147,15 @@ def _models() -> Mapping[str, Model]:
 
 
 def _parse(row: Mapping[str, str]) -> Model:
-    figures = {name: int(row[name]) for name in Figures.__struct_fields__ if row.get(name)}
+    numbers = (name for name in Figures.__struct_fields__ if name != "mixture" and row.get(name))
+    figures: dict[str, Any] = {name: int(row[name]) for name in numbers}
     return Model(
         name=row["huggingface"].rpartition("/")[2].lower(),
         huggingface=row["huggingface"],
         architecture=row["architecture"],
         licence=row["licence"],
         quantization=row["quantization"],
-        figures=Figures(**figures),
+        figures=Figures(**figures, mixture=row["mixture"] == "yes"),
     )
 
 

@@ -1,6 +1,7 @@
-"""Other instance types that would do: of the same cloud, the smallest first.
+"""Other instance types that would do: of the same cloud, the cheapest first where prices are known.
 
-Prices are not in the catalogue yet, so the order is by GPU memory of all nodes together, which prices follow roughly.
+The catalogue has no prices, since they differ by region, contract and day; a file of one's own may bring them. Types
+without one come after those with one, by GPU memory of all nodes together, which prices follow roughly.
 """
 
 from __future__ import annotations
@@ -26,8 +27,13 @@ def alternatives(
     )
     found = [(type_, estimate(type_)) for type_ in same]
     fitting = [(type_, result) for type_, result in found if result.fits and result.nodes <= 4]
-    return sorted(fitting, key=lambda pair: (_memory(*pair), pair[1].nodes, pair[0].name))[:count]
+    return sorted(fitting, key=lambda pair: (*_price(*pair), _memory(*pair), pair[1].nodes, pair[0].name))[:count]
 
 
 def _memory(instance: InstanceType, estimate: Estimate) -> int:
     return estimate.nodes * instance.gpu_count * instance.gpu_memory_mib
+
+
+def _price(instance: InstanceType, estimate: Estimate) -> tuple[bool, float]:
+    price = instance.price_usd_hour
+    return (True, 0.0) if price is None else (False, price * estimate.nodes)

@@ -5,24 +5,25 @@ from __future__ import annotations
 from kaito.catalog.models import Figures
 
 CACHE_BYTES = 2
-"""Bytes of one cached number: 16 bit unless the engine is told otherwise."""
+"""Bytes of one cached number: 16 bit unless the engine is told otherwise; 1 with an fp8 cache."""
 
 
 def bytes_per_token(figures: Figures, *, cache_bytes: int = CACHE_BYTES) -> int:
-    """What one more token costs while every layer still keeps it.
+    """What one more token costs while every layer with attention still keeps it.
 
     MHA, GQA and MQA: 2 * layers * kv_heads * head_dim numbers. MLA: layers * (kv_lora_rank + rope_dim), since keys and
-    values share one compressed vector (DeepSeek-V2, arXiv 2405.04434, section 2.1.2).
+    values share one compressed vector (DeepSeek-V2, arXiv 2405.04434, section 2.1.2). Linear layers keep none.
     """
-    return (figures.layers or 0) * _layer_numbers(figures) * cache_bytes
+    return _attention_layers(figures) * _layer_numbers(figures) * cache_bytes
 
 
 def bytes_for_context(figures: Figures, tokens: int, *, cache_bytes: int = CACHE_BYTES) -> int:
-    """The cache of one request of `tokens`: layers with a sliding window stop growing at it."""
+    """The cache of one request of `tokens`: layers with a sliding window stop growing at it, linear ones never grow."""
     sliding = figures.sliding_layers or 0
-    full = (figures.layers or 0) - sliding
+    full = max(0, _attention_layers(figures) - sliding)
     kept = min(tokens, figures.window) if figures.window else tokens
-    return (full * tokens + sliding * kept) * _layer_numbers(figures) * cache_bytes
+    state = (figures.state_bytes or 0) if tokens else 0
+    return (full * tokens + sliding * kept) * _layer_numbers(figures) * cache_bytes + state
 
 
 def shards(figures: Figures, tensor_parallel: int) -> int:
@@ -33,6 +34,10 @@ def shards(figures: Figures, tensor_parallel: int) -> int:
     if figures.kv_lora_rank:
         return 1
     return min(tensor_parallel, figures.kv_heads or figures.heads or 1)
+
+
+def _attention_layers(figures: Figures) -> int:
+    return max(0, (figures.layers or 0) - (figures.linear_layers or 0))
 
 
 def _layer_numbers(figures: Figures) -> int:

@@ -36,6 +36,12 @@ class Estimate(msgspec.Struct, frozen=True):
     """Requests of the context asked for that fit at the same time; 0 where not known."""
     batch_size: int = 0
     """Tuning: the largest batch that fits on one GPU; 0 where not known."""
+    tokens_per_second: float = 0.0
+    """Tuning: from the model's FLOPs, the GPU's data sheet and a stated efficiency; 0 where not known."""
+    parts: dict[str, int] = {}
+    """What the fullest GPU holds, by name; the sum is `per_gpu_bytes`."""
+    notes: tuple[str, ...] = ()
+    """What a practitioner would add: one sentence each."""
 
 
 def in_words(size: int) -> str:

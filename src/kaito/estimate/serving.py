@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from msgspec.structs import replace as replace_fields
+
+from kaito.catalog.gpus import BF16, FP8, VLLM
 from kaito.catalog.instances import InstanceType
 from kaito.catalog.models import Figures, Model
-from kaito.estimate import kv
+from kaito.estimate import activations, kv
+from kaito.estimate.lora import lora_parameters
 from kaito.estimate.result import GIB, Estimate, in_words
 
 USABLE_SHARE = 0.84
@@ -23,7 +27,6 @@ WEIGHT_SHARE = 1.02
 """Padding and alignment of loaded weights (KAITO's figure)."""
 MAX_NODES = 64
 DEFAULT_CONTEXT = 2048
-DEFAULT_VOCABULARY = 150_000
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,40 @@ class Layout:
     data: int
 
 
-def estimate_serving(model: Model, instance: InstanceType, *, context: int = DEFAULT_CONTEXT) -> Estimate:
-    """The smallest number of `instance` nodes that serve `model` with a request of `context` tokens."""
+@dataclass(frozen=True)
+class Demand:
+    """What is asked of the engine, beside the model itself."""
+
+    context: int = DEFAULT_CONTEXT
+    cache_bytes: int = kv.CACHE_BYTES
+    adapters: int = 0
+    adapter_rank: int = 16
+
+
+def estimate_serving(
+    model: Model,
+    instance: InstanceType,
+    *,
+    context: int = DEFAULT_CONTEXT,
+    cache_bytes: int = kv.CACHE_BYTES,
+    adapters: int = 0,
+    adapter_rank: int = 16,
+) -> Estimate:
+    """The smallest number of `instance` nodes that serve `model` with a request of `context` tokens.
+
+    `cache_bytes` is 1 for an fp8 KV cache; `adapters` are held in memory at `adapter_rank`.
+    """
     figures = model.figures
     if figures is None or figures.weights_bytes is None:
         return unknown(model, instance)
-    context = min(context, figures.context_length or context)
+    if instance.gpu_count < 1 or instance.gpu_memory_mib < 1:
+        return _no_gpu(model, figures, instance)
+    demand = Demand(min(context, figures.context_length or context), cache_bytes, adapters, adapter_rank)
     usable = usable_bytes(instance)
-    for layout in _layouts(figures, instance):
-        if _per_gpu(model, figures, layout, context) <= usable:
-            return _fits(model, figures, instance, layout, context)
-    return _too_large(model, figures, instance, context)
+    for layout in layouts(figures, instance):
+        if per_gpu_bytes(model, figures, layout, demand) <= usable:
+            return _fits(model, figures, instance, layout, demand)
+    return _too_large(model, figures, instance, demand)
 
 
 def usable_bytes(instance: InstanceType) -> int:
@@ -59,7 +85,7 @@ def tensor_parallel(figures: Figures, gpus: int) -> int:
     return max(size for size in range(1, gpus + 1) if gpus % size == 0 and heads % size == 0)
 
 
-def _layouts(figures: Figures, instance: InstanceType) -> Iterator[Layout]:
+def layouts(figures: Figures, instance: InstanceType) -> Iterator[Layout]:
     """Candidates, the preferred first: copies on single GPUs of one node, then a node, then more nodes."""
     gpus = instance.gpu_count
     weights = figures.weights_bytes or 0
@@ -72,57 +98,80 @@ def _layouts(figures: Figures, instance: InstanceType) -> Iterator[Layout]:
             yield Layout(nodes, tensor, stages, 1)
 
 
-def _per_gpu(model: Model, figures: Figures, layout: Layout, context: int) -> int:
-    """Bytes on the fullest GPU with one request of `context` tokens."""
-    weights = (figures.weights_bytes or 0) * WEIGHT_SHARE / (layout.tensor * layout.pipeline)
-    cache = kv.bytes_for_context(figures, context) / (kv.shards(figures, layout.tensor) * layout.pipeline)
-    return math.ceil(weights + cache) + _overhead(model, figures, layout)
+def memory_parts(
+    model: Model, figures: Figures, layout: Layout, demand: Demand, *, number_bytes: int = 2
+) -> dict[str, int]:
+    """Bytes on the fullest GPU by what they are for, with one request of `demand.context` tokens.
 
-
-def _overhead(model: Model, figures: Figures, layout: Layout) -> int:
-    """What the engine needs on each GPU beside weights and cache.
-
-    Activations: two tensors of hidden size and the gated feed-forward's two of inner size, for one step's tokens, in
-    16 bit; logits of all sequences in 32 bit. Both are cut by tensor parallelism.
+    Pipeline stages hold whole layers, so the fullest has `ceil(layers / stages)` of them. Activations are those of one
+    engine step's tokens (chunked prefill), logits 32 bit for all sequences of a step; tensor parallelism cuts both.
     """
-    if model.builtin:
-        return 0
-    hidden = figures.hidden_size or 4096
-    inner = figures.intermediate or 4 * hidden
-    activations = STEP_TOKENS * (2 * hidden + 2 * inner // layout.tensor) * 2
-    logits = SEQUENCES * (figures.vocabulary or DEFAULT_VOCABULARY) * 4 // layout.tensor
-    return ENGINE_BYTES + activations + logits
+    layers = max(1, figures.layers or 1)
+    stage = math.ceil(layers / layout.pipeline) / layers
+    adapters = demand.adapters * lora_parameters(figures, demand.adapter_rank) * number_bytes
+    cache = kv.bytes_for_context(figures, demand.context, cache_bytes=demand.cache_bytes)
+    parts = {
+        "weights": math.ceil((figures.weights_bytes or 0) * WEIGHT_SHARE * stage / layout.tensor),
+        "KV cache": math.ceil(cache * stage / kv.shards(figures, layout.tensor)),
+        "adapters": math.ceil(adapters * stage / layout.tensor),
+    }
+    if not model.builtin:
+        parts["activations"] = activations.forward_bytes(
+            figures, STEP_TOKENS, tensor=layout.tensor, number_bytes=number_bytes
+        )
+        parts["logits"] = SEQUENCES * activations.vocabulary(figures) * 4 // layout.tensor
+        parts["engine"] = ENGINE_BYTES
+    return parts
 
 
-def _room(model: Model, figures: Figures, layout: Layout, usable: int) -> int:
-    """Bytes left for KV on one GPU."""
-    return max(0, usable - _per_gpu(model, figures, layout, 0))
+def per_gpu_bytes(model: Model, figures: Figures, layout: Layout, demand: Demand) -> int:
+    """Bytes on the fullest GPU with one request of `demand.context` tokens."""
+    return sum(memory_parts(model, figures, layout, demand).values())
 
 
-def longest_context(model: Model, figures: Figures, layout: Layout, usable: int) -> int:
+def _overhead(parts: dict[str, int]) -> int:
+    return sum(parts.values()) - parts["weights"] - parts["KV cache"]
+
+
+def longest_context(model: Model, figures: Figures, layout: Layout, usable: int, demand: Demand) -> int:
     """Tokens of the longest single request, bounded by what the model was made for."""
-    limit = figures.context_length or 2**20
-    low, high = 0, limit
+    low, high = 0, figures.context_length or 2**20
     while low < high:
         middle = (low + high + 1) // 2
-        if _per_gpu(model, figures, layout, middle) <= usable:
+        if per_gpu_bytes(model, figures, layout, replace(demand, context=middle)) <= usable:
             low = middle
         else:
             high = middle - 1
     return low
 
 
-def _fits(model: Model, figures: Figures, instance: InstanceType, layout: Layout, context: int) -> Estimate:
+def _requests_at_once(model: Model, figures: Figures, layout: Layout, usable: int, demand: Demand) -> int:
+    parts = memory_parts(model, figures, layout, demand)
+    room = usable - (sum(parts.values()) - parts["KV cache"])
+    return (room // parts["KV cache"]) * layout.data if parts["KV cache"] else 0
+
+
+def _fits(model: Model, figures: Figures, instance: InstanceType, layout: Layout, demand: Demand) -> Estimate:
     usable = usable_bytes(instance)
-    cache = kv.bytes_for_context(figures, context)
-    per_request = cache / (kv.shards(figures, layout.tensor) * layout.pipeline)
-    at_once = int(_room(model, figures, layout, usable) / per_request) * layout.data if per_request else 0
-    longest = longest_context(model, figures, layout, usable)
+    longest = longest_context(model, figures, layout, usable, demand)
+    cache = kv.bytes_for_context(figures, demand.context, cache_bytes=demand.cache_bytes)
     why = (
         f"{model.name} has {in_words(figures.weights_bytes or 0)} of weights and {in_words(cache)} of KV cache at "
-        f"{context} tokens; {layout.nodes} x {instance.name} with {instance.gpu_count} GPU(s) of {in_words(usable)} "
-        f"usable hold it, up to {longest} tokens"
+        f"{demand.context} tokens; {layout.nodes} x {instance.name} with {instance.gpu_count} GPU(s) of "
+        f"{in_words(usable)} usable hold it, up to {longest} tokens"
     )
+    return replace_fields(
+        _estimate(model, figures, instance, layout, demand, why),
+        longest_context=longest,
+        requests_at_once=_requests_at_once(model, figures, layout, usable, demand),
+        notes=tuple(_notes(figures, instance, layout, demand)),
+    )
+
+
+def _estimate(
+    model: Model, figures: Figures, instance: InstanceType, layout: Layout, demand: Demand, why: str
+) -> Estimate:
+    parts = memory_parts(model, figures, layout, demand)
     return Estimate(
         fits=True,
         nodes=layout.nodes,
@@ -131,39 +180,54 @@ def _fits(model: Model, figures: Figures, instance: InstanceType, layout: Layout
         pipeline_parallel=layout.pipeline,
         data_parallel=layout.data,
         weights_bytes=figures.weights_bytes or 0,
-        kv_cache_bytes=cache,
-        overhead_bytes=_overhead(model, figures, layout),
-        per_gpu_bytes=_per_gpu(model, figures, layout, context),
+        kv_cache_bytes=kv.bytes_for_context(figures, demand.context, cache_bytes=demand.cache_bytes),
+        overhead_bytes=_overhead(parts),
+        per_gpu_bytes=sum(parts.values()),
         why=why,
-        usable_bytes=usable,
-        longest_context=longest,
-        requests_at_once=at_once,
+        usable_bytes=usable_bytes(instance),
+        parts=parts,
     )
 
 
-def _too_large(model: Model, figures: Figures, instance: InstanceType, context: int) -> Estimate:
-    tensor = tensor_parallel(figures, max(1, instance.gpu_count))
-    layout = Layout(1, tensor, 1, 1)
-    overhead = _overhead(model, figures, layout)
+def _notes(figures: Figures, instance: InstanceType, layout: Layout, demand: Demand) -> Iterator[str]:
+    heads = figures.kv_heads or figures.heads or 1
+    if layout.tensor > 1 and instance.nvlink is False:
+        yield "the GPUs are not joined by NVLink: tensor parallelism runs over PCIe, pipeline stages may be faster"
+    if figures.kv_lora_rank and layout.tensor > 1:
+        yield "the compressed KV cache is the same on every GPU of the tensor-parallel group"
+    elif layout.tensor > heads:
+        yield f"{layout.tensor} GPUs share {heads} KV head(s), so the KV cache is held {layout.tensor // heads} times"
+    if layout.tensor < instance.gpu_count and layout.data == 1:
+        yield f"{figures.heads} attention heads do not divide by {instance.gpu_count}, so GPUs are pipeline stages too"
+    if layout.nodes > 1:
+        yield "pipeline stages on several nodes talk over the network at every step"
+    capability = instance.compute_capability
+    if capability is not None and capability < VLLM:
+        yield f"vllm needs compute capability {VLLM}, this has {capability}: only the built-in engine can use it"
+    elif capability is not None and capability < BF16:
+        yield "the GPUs have no bfloat16: models run in float16"
+    if demand.cache_bytes == 1 and capability is not None and capability < FP8:
+        yield f"an fp8 KV cache is computed natively from compute capability {FP8} on, this has {capability}"
+
+
+def _too_large(model: Model, figures: Figures, instance: InstanceType, demand: Demand) -> Estimate:
+    layout = Layout(1, tensor_parallel(figures, instance.gpu_count), 1, 1)
+    overhead = _overhead(memory_parts(model, figures, layout, demand))
     why = (
-        f"no number of {instance.name} serves {model.name} at {context} tokens: of the "
+        f"no number of {instance.name} up to {MAX_NODES} serves {model.name} at {demand.context} tokens: of the "
         f"{in_words(usable_bytes(instance))} usable on a GPU the engine takes {in_words(overhead)}; a shorter context "
         "or larger GPUs are needed"
     )
-    return Estimate(
-        fits=False,
-        nodes=1,
-        gpus_per_node=instance.gpu_count,
-        tensor_parallel=tensor,
-        pipeline_parallel=1,
-        data_parallel=1,
-        weights_bytes=figures.weights_bytes or 0,
-        kv_cache_bytes=kv.bytes_for_context(figures, context),
-        overhead_bytes=overhead,
-        per_gpu_bytes=_per_gpu(model, figures, layout, context),
-        why=why,
-        usable_bytes=usable_bytes(instance),
-    )
+    return replace_fields(_estimate(model, figures, instance, layout, demand, why), fits=False)
+
+
+def _no_gpu(model: Model, figures: Figures, instance: InstanceType) -> Estimate:
+    if model.builtin:
+        why = f"{model.name} runs on the CPU of {instance.name}"
+    else:
+        why = f"{instance.name} has no GPU memory that is known, so nothing says that {model.name} fits it"
+    weights = figures.weights_bytes or 0
+    return Estimate(bool(model.builtin), 1, instance.gpu_count, 1, 1, 1, weights, 0, 0, weights, why)
 
 
 def unknown(model: Model, instance: InstanceType) -> Estimate:

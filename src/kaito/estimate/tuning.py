@@ -1,16 +1,19 @@
-"""LoRA and QLoRA on one GPU: what the frozen base, the adapter, its optimizer and the activations take."""
+"""LoRA and QLoRA on one GPU: what frozen base, adapter, optimizer and activations take, and how fast it goes."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-import msgspec
+from msgspec.structs import replace as replace_fields
 
+from kaito.catalog.gpus import INT8, NF4, tflops_16bit
 from kaito.catalog.instances import InstanceType
 from kaito.catalog.models import Figures, Model
+from kaito.estimate import activations
+from kaito.estimate.lora import lora_parameters
 from kaito.estimate.result import GIB, Estimate, in_words
-from kaito.estimate.serving import DEFAULT_VOCABULARY, unknown
+from kaito.estimate.serving import unknown
 
 FRAMEWORK_BYTES = int(0.9 * GIB)
 """CUDA context, kernels and the allocator's slack of a training process."""
@@ -19,10 +22,21 @@ NF4_BYTES = 0.5 + 0.127 / 8
 """Per weight: 4 bits and the double-quantized constants (QLoRA, arXiv 2305.14314, section 3: 0.127 bits)."""
 ADAPTER_BYTES = 16
 """Per LoRA parameter in 32 bit: itself, its gradient, Adam's two states."""
-ACTIVATION_COPIES = 18
-"""Tensors of hidden size that the backward of one layer keeps, in 16 bit (attention flash, gated feed-forward)."""
+EFFICIENCY = 0.35
+"""Of the data sheet's rate that training reaches: a choice, at the lower end of what is published for dense models."""
 DEFAULT_RANK = 16
 DEFAULT_LENGTH = 2048
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """What a training_config says of memory. `base_bits` 16: as the weights are; 8: 8-bit matrices; 4: NF4."""
+
+    rank: int = DEFAULT_RANK
+    batch: int = 1
+    length: int = DEFAULT_LENGTH
+    checkpointing: bool = True
+    base_bits: int = 16
 
 
 @dataclass(frozen=True)
@@ -37,76 +51,162 @@ class TuningMemory:
 
     @property
     def total(self) -> int:
-        return self.base + self.adapter + self.activations + self.logits + self.framework
+        return self.base + self.adapter + self.framework + max(self.activations, self.logits)
 
 
 def tuning_memory(
-    figures: Figures, *, method: str, rank: int = DEFAULT_RANK, batch: int = 1, length: int = DEFAULT_LENGTH
+    figures: Figures,
+    *,
+    method: str,
+    rank: int = DEFAULT_RANK,
+    batch: int = 1,
+    length: int = DEFAULT_LENGTH,
+    checkpointing: bool = True,
 ) -> TuningMemory:
-    """Peak memory of a step over `batch` sequences of `length` tokens, with gradient checkpointing.
+    """Peak memory of a step over `batch` sequences of `length` tokens; see `step_memory`."""
+    bits = 4 if method == "qlora" else 16
+    return step_memory(figures, TuningSettings(rank, batch, length, checkpointing, bits))
 
-    Checkpointing keeps one tensor of hidden size per layer and recomputes one layer at a time. Logits exist in 16
-    bit, in 32 bit for the loss, and as their gradient.
-    """
-    hidden, layers = figures.hidden_size or 0, figures.layers or 0
-    vocabulary = figures.vocabulary or DEFAULT_VOCABULARY
-    tokens = batch * length
-    kept = layers * tokens * hidden * 2
-    recomputed = tokens * (ACTIVATION_COPIES * hidden + 4 * (figures.intermediate or 4 * hidden)) * 2
+
+def step_memory(
+    figures: Figures, settings: TuningSettings, *, number_bytes: int = 2, framework: int = FRAMEWORK_BYTES
+) -> TuningMemory:
+    """Peak memory of one step: `number_bytes` is 2 on a GPU; 4, with a measured `framework`, on a CPU."""
+    tokens = settings.batch * settings.length
+    kept, layer = _kept(figures, settings, tokens, number_bytes)
+    loss = activations.loss_bytes(figures, tokens)
     return TuningMemory(
-        base=base_bytes(figures, method),
-        adapter=lora_parameters(figures, rank) * ADAPTER_BYTES,
-        activations=kept + recomputed,
-        logits=tokens * vocabulary * (2 + 4 + 2),
-        framework=FRAMEWORK_BYTES,
+        base=base_bytes(figures, settings.base_bits),
+        adapter=lora_parameters(figures, settings.rank) * ADAPTER_BYTES,
+        activations=kept + layer,
+        logits=kept + loss,
+        framework=framework,
     )
 
 
-def base_bytes(figures: Figures, method: str) -> int:
-    """The frozen weights: as they are, or with NF4 for all but the embeddings, which stay in 16 bit."""
+def _kept(figures: Figures, settings: TuningSettings, tokens: int, number_bytes: int) -> tuple[int, int]:
+    """What the forward leaves for the backward, and what the backward of one layer adds.
+
+    The largest moment is either the loss, when all is kept and the logits exist, or the backward of a layer. With
+    checkpointing one tensor of hidden size per layer is kept, and one layer at a time is computed again.
+    """
+    layers = figures.layers or 0
+    one = activations.kept_bytes(figures, tokens, rank=settings.rank, number_bytes=number_bytes)
+    back = activations.backward_bytes(figures, tokens, number_bytes=number_bytes) + _dequantized(figures, settings)
+    if settings.checkpointing:
+        return layers * tokens * activations.hidden_size(figures) * number_bytes, one + back
+    return layers * one, back
+
+
+def _dequantized(figures: Figures, settings: TuningSettings) -> int:
+    """The largest matrix in 16 bit: quantized ones are unpacked one at a time."""
+    if settings.base_bits == 16:
+        return 0
+    return activations.hidden_size(figures) * activations.inner_size(figures) * 2
+
+
+def base_bytes(figures: Figures, bits: int) -> int:
+    """The frozen weights: as they are, or 4 or 8 bits for all but the embeddings, which PEFT then keeps in 32 bit."""
     weights = figures.weights_bytes or 0
-    if method != "qlora" or (figures.quantization_bits or 16) < 16:
+    if bits == 16 or (figures.quantization_bits or 16) < 16:
         return weights
     parameters = weights // 2
-    embeddings = min(parameters, 2 * (figures.vocabulary or 0) * (figures.hidden_size or 0))
-    return math.ceil((parameters - embeddings) * NF4_BYTES) + embeddings * 2
+    embeddings = min(parameters, 2 * activations.vocabulary(figures) * activations.hidden_size(figures))
+    return math.ceil((parameters - embeddings) * (NF4_BYTES if bits == 4 else 1)) + embeddings * 4
 
 
-def lora_parameters(figures: Figures, rank: int) -> int:
-    """Of adapters on every linear layer: rank * (in + out) for q, k, v, o, gate, up and down of each layer."""
-    hidden = figures.hidden_size or 0
-    heads = figures.heads or 1
-    head_dim = figures.head_dim or hidden // heads
-    query, key_value = heads * head_dim, (figures.kv_heads or heads) * head_dim
-    inner = figures.intermediate or 4 * hidden
-    attention = 2 * (hidden + query) + 2 * (hidden + key_value)
-    return (figures.layers or 0) * rank * (attention + 3 * (hidden + inner))
+def largest_batch(figures: Figures, usable: int, settings: TuningSettings, framework: int = FRAMEWORK_BYTES) -> int:
+    """Sequences of `settings.length` tokens that fit at once; 0 when not even one does."""
+    low, high = 0, 2**14
+    while low < high:
+        middle = (low + high + 1) // 2
+        sized = TuningSettings(settings.rank, middle, settings.length, settings.checkpointing, settings.base_bits)
+        if step_memory(figures, sized, framework=framework).total <= usable:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
-def largest_batch(figures: Figures, usable: int, *, method: str, rank: int, length: int) -> int:
-    """Sequences of `length` tokens that fit at once; 0 when not even one does."""
-    one = tuning_memory(figures, method=method, rank=rank, batch=1, length=length)
-    fixed = one.base + one.adapter + one.framework
-    each = one.activations + one.logits
-    return max(0, (usable - fixed) // each) if each else 0
+def tokens_per_second(figures: Figures, instance: InstanceType, *, checkpointing: bool = True) -> float:
+    """How fast one GPU trains; 0 where its rate or the model's size is not known.
+
+    A token costs 2 FLOPs per active parameter forward and 2 backward, for the frozen weights need no gradient, and 2
+    more when checkpointing computes the forward again (Kaplan et al., arXiv 2001.08361, section 2.1, less what LoRA
+    spares).
+    """
+    rate = tflops_16bit(instance.gpu_model)
+    bits = figures.quantization_bits or (8 if figures.mixture and not figures.active_parameters else 16)
+    parameters = figures.active_parameters or (0 if figures.mixture else (figures.weights_bytes or 0) * 8 // bits)
+    if not rate or not parameters:
+        return 0.0
+    return rate * 1e12 * EFFICIENCY / ((6 if checkpointing else 4) * parameters)
 
 
 def estimate_tuning(
-    model: Model, instance: InstanceType, *, method: str, rank: int = DEFAULT_RANK, length: int = DEFAULT_LENGTH
+    model: Model,
+    instance: InstanceType,
+    *,
+    method: str,
+    rank: int = DEFAULT_RANK,
+    length: int = DEFAULT_LENGTH,
+    settings: TuningSettings | None = None,
 ) -> Estimate:
-    """Whether `model` can be tuned on one GPU of `instance`, with the largest batch of `length` tokens."""
+    """Whether `model` can be tuned on one GPU of `instance`, with the largest batch of `length` tokens.
+
+    `settings` say more than the method: batch, checkpointing, 8 bits. Without them one sequence at a time has to fit.
+    """
     figures = model.figures
     if figures is None or figures.weights_bytes is None:
         return unknown(model, instance)
-    length = min(length, figures.context_length or length)
+    asked = settings or TuningSettings(rank=rank, length=length, base_bits=4 if method == "qlora" else 16)
+    limit = min(asked.length, figures.context_length or asked.length)
+    asked = TuningSettings(asked.rank, asked.batch, limit, asked.checkpointing, asked.base_bits)
+    framework = 0 if model.builtin else FRAMEWORK_BYTES
     usable = int(instance.gpu_memory_mib * 2**20 * USABLE_SHARE)
-    memory = tuning_memory(figures, method=method, rank=rank, length=length)
-    if model.builtin:
-        memory = TuningMemory(memory.base, memory.adapter, memory.activations, memory.logits, 0)
-    batch = largest_batch(figures, usable, method=method, rank=rank, length=length)
-    what = f"{method} of {model.name} at {length} tokens needs {in_words(memory.total)} on one GPU"
+    memory = step_memory(figures, asked, framework=framework)
+    batch = largest_batch(figures, usable, asked, framework)
+    return _estimate(model, figures, instance, method, asked, memory, usable, batch)
+
+
+def _estimate(
+    model: Model,
+    figures: Figures,
+    instance: InstanceType,
+    method: str,
+    asked: TuningSettings,
+    memory: TuningMemory,
+    usable: int,
+    batch: int,
+) -> Estimate:
+    at = f"a batch of {asked.batch} x {asked.length}" if asked.batch > 1 else f"{asked.length}"
+    what = f"{method} of {model.name} at {at} tokens needs {in_words(memory.total)} on one GPU"
     has = f"{instance.name} has {in_words(usable)} usable"
     fits = memory.total <= usable
     why = f"{what}; {has}, room for a batch of {max(1, batch)}" if fits else f"{what}, but {has}"
+    if not fits and 0 < batch < asked.batch:
+        why += f"; a batch of {batch} fits"
     base = Estimate(fits, 1, instance.gpu_count, 1, 1, 1, memory.base, 0, memory.total - memory.base, memory.total, why)
-    return msgspec.structs.replace(base, usable_bytes=usable, batch_size=max(1, batch) if fits else 0)
+    return replace_fields(
+        base,
+        usable_bytes=usable,
+        batch_size=max(1, batch) if fits else 0,
+        tokens_per_second=tokens_per_second(figures, instance, checkpointing=asked.checkpointing),
+        parts={
+            "base": memory.base,
+            "adapter": memory.adapter,
+            "activations": max(memory.activations, memory.logits),
+            "framework": memory.framework,
+        },
+        notes=tuple(_notes(instance, asked)),
+    )
+
+
+def _notes(instance: InstanceType, asked: TuningSettings) -> list[str]:
+    notes = []
+    if instance.gpu_count > 1:
+        notes.append(f"tuning uses one of the {instance.gpu_count} GPUs")
+    needed = {4: NF4, 8: INT8}.get(asked.base_bits)
+    if needed and instance.compute_capability is not None and instance.compute_capability < needed:
+        notes.append(f"a {asked.base_bits}-bit base needs compute capability {needed}, this has less: use lora")
+    return notes
