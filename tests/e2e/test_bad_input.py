@@ -18,11 +18,20 @@ def says(machine: Machine, name: str, *words: str) -> bool:
     return all(word in message for word in words)
 
 
-def test_an_unknown_preset_names_the_nearest(machine: Machine, tmp_path: Path) -> None:
-    machine.apply(tmp_path, tuning("unknown-preset", machine.registry, preset="tiny-phi3"))
+def test_an_unknown_preset_is_refused_with_the_nearest(machine: Machine, tmp_path: Path) -> None:
+    """By the command, which the admission webhook answers; the webhook follows the operator's start by a moment."""
+    configured = ("get", "validatingwebhookconfiguration", "validation.workspace.kaito.sh")
     machine.until(
-        lambda: says(machine, "unknown-preset", "tiny-phi3", "tiny-phi-3"), patience=20, what="the nearest is named"
+        lambda: machine.kubectl(*configured, check=False).returncode == 0, patience=20, what="the webhook is configured"
     )
+    manifest = tmp_path / "manifest.yaml"
+    manifest.write_text(tuning("unknown-preset", machine.registry, preset="tiny-phi3"))
+    for command in (machine.kubectl, machine.kaito):
+        done = command("apply", "-f", str(manifest), check=False)
+        assert done.returncode == 1
+        assert 'unknown preset "tiny-phi3"' in done.stderr
+        assert "Did you mean tiny-phi-3" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_an_url_that_is_not_there_is_named_and_the_job_stops(machine: Machine, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from kaito.kube.admission import WEBHOOKS
 from kaito.kube.certificates import make_certificate, obtain_certificate
+from kaito.kube.errors import KubeError
 from kaito.workspace.admission import CONFIGURATION, SECRET, AdmissionConfig, run_admission
 from tests.workspace.builders import INFERENCE, SETTINGS, TUNING, changed
 from tests.workspace.conftest import Stage
@@ -104,3 +105,12 @@ async def test_a_fresh_certificate_is_kept_and_an_old_one_renewed(stage: Stage) 
 def test_a_certificate_for_other_names_is_not_fresh() -> None:
     now = datetime(2026, 7, 1, tzinfo=UTC)
     assert not make_certificate(["other.default.svc"], now).is_fresh(CONFIG.names, now)
+
+
+async def test_an_api_server_refuses_what_the_webhook_does(stage: Stage, asker: Asker) -> None:
+    """The whole way: the embedded API server asks the operator's server by URL, and passes its words on."""
+    bad = changed(INFERENCE, {"inference.preset.name": "tiny-phi3"})
+    with pytest.raises(KubeError) as caught:
+        await stage.apply(bad)
+    assert "Did you mean tiny-phi-3" in str(caught.value)
+    await stage.apply(INFERENCE)

@@ -22,6 +22,8 @@ from tests.workspace.node_side import until
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nodes": ({"nodes": "cloud"}, "gpu-provisioner, karpenter, byo"),
     "node API": ({"node_api": "v2"}, "auto, nodeclaim-v1"),
+    "node class": ({"node_class": "AKSNodeClass"}, "group/version/kind/name"),
+    "lease": ({"lease_duration": 0}, "12"),
     "network": ({"allow_data_from": ["everything"]}, "10.0.0.0/8"),
 }
 
@@ -30,6 +32,16 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_flag_that_is_none_is_refused(flags: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         OperatorConfig(**flags)
+
+
+def test_the_node_class_of_the_flag_is_the_claims() -> None:
+    chosen = OperatorConfig(node_class="karpenter.k8s.aws/v1/EC2NodeClass/gpu").settings.node_class
+    assert (chosen.group, chosen.version, chosen.kind, chosen.name) == (
+        "karpenter.k8s.aws",
+        "v1",
+        "EC2NodeClass",
+        "gpu",
+    )
 
 
 def test_the_operator_starts_without_machine_learning() -> None:

@@ -20,7 +20,7 @@ from kaito import __version__
 from kaito.api.validation import NodeMode
 from kaito.kube.client import Client, wait_reachable
 from kaito.kube.errors import ConfigError, KubeError
-from kaito.kube.lease import LeaderElector
+from kaito.kube.lease import DEADLINE, DURATION, RETRY, LeaderElector
 from kaito.workspace.admission import AdmissionConfig, run_admission
 from kaito.workspace.caches import Caches, labelled_key
 from kaito.workspace.controller import WorkspaceController
@@ -29,7 +29,7 @@ from kaito.workspace.metrics import WorkspaceCollector
 from kaito.workspace.names import FIELD_MANAGER
 from kaito.workspace.node_api import NodeApi, find_node_api
 from kaito.workspace.progress import Poller
-from kaito.workspace.settings import Settings
+from kaito.workspace.settings import NodeClass, Settings
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,10 @@ class OperatorConfig:
     leader_election: bool = False
     lease_namespace: str = "kaito-system"
     """The operator's own namespace: of its Lease and of the admission server's certificate."""
+    lease_duration: float = DURATION
+    """Seconds of silence after which another replica takes over."""
+    node_class: str = ""
+    """For claims in the karpenter mode, as group/version/kind/name; empty: Azure's default one."""
     workers: int = 16
     patience: float = 60.0
     """Seconds to wait for the API server at the start."""
@@ -75,6 +79,10 @@ class OperatorConfig:
     def __post_init__(self) -> None:
         _one_of("nodes", self.nodes, get_args(NodeMode))
         _one_of("node_api", self.node_api, get_args(NodeApi))
+        if self.lease_duration <= 0:
+            raise ConfigError(f"lease_duration: {self.lease_duration:g} s is no time; use 12 or so")
+        if self.node_class:
+            _node_class(self.node_class)
         for network in self.allow_data_from:
             try:
                 ipaddress.ip_network(network, strict=False)
@@ -89,6 +97,7 @@ class OperatorConfig:
             allow_data_from=tuple(self.allow_data_from),
             node_classes=tuple(self.node_classes),
             engine=self.engine,
+            node_class=_node_class(self.node_class) if self.node_class else NodeClass(),
         )
 
 
@@ -117,7 +126,15 @@ async def _run_as_leader(client: Client, config: OperatorConfig, operator: Opera
         await operator.run()
         return
     identity = f"{socket.gethostname()}-{os.getpid()}"
-    elector = LeaderElector(client, namespace=config.lease_namespace, name=LEASE, identity=identity)
+    elector = LeaderElector(
+        client,
+        namespace=config.lease_namespace,
+        name=LEASE,
+        identity=identity,
+        duration=config.lease_duration,
+        deadline=config.lease_duration * DEADLINE / DURATION,
+        retry=config.lease_duration * RETRY / DURATION,
+    )
     await elector.lead(operator.run)
 
 
@@ -131,6 +148,14 @@ async def _run_admission(client: Client, config: OperatorConfig) -> None:
 def _one_of(flag: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise ConfigError(f'{flag}: "{value}" is not one of {", ".join(allowed)}')
+
+
+def _node_class(text: str) -> NodeClass:
+    parts = text.split("/")
+    if len(parts) != 4 or not all(parts):
+        hint = "write it as group/version/kind/name, such as karpenter.azure.com/v1beta1/AKSNodeClass/default"
+        raise ConfigError(f'node_class: "{text}" is not a reference; {hint}')
+    return NodeClass(*parts)
 
 
 class Operator:

@@ -161,6 +161,8 @@ class Machine:
             "operator": [
                 *("--nodes", "gpu-provisioner", "--allow-data-from", DATA_NETWORK),
                 *("--progress-interval", f"{config.progress_interval:g}"),
+                *("--webhook-port", str(free_port()), "--webhook-service=", "--lease-namespace", "kube-system"),
+                *("--host", "127.0.0.1"),
             ],
             "provisioner": ["--provider", "local"],
         }
