@@ -435,10 +435,27 @@ def test_reserved_labels_are_left_out() -> None:
     assert match_labels(decode(reserved).resource.labelSelector) == {"app": "phi"}
 
 
+TEMPLATE = {"template": {"spec": {"containers": [{"name": "main", "image": "mine:1"}]}}}
+ADAPTER = {"source": {"name": "a1", "image": "r.example/a1:1"}}
 WARNED: dict[str, tuple[Change, str]] = {
     "preferred nodes": ({"resource.preferredNodes": ["a"]}, "preferredNodes"),
     "reserved label": ({"resource.labelSelector.matchLabels": {"kaito.sh/ragengine": "x", "a": "b"}}, "ragengine"),
     "load balancer in small letters": (annotation(enablelb="true"), 'only "True"'),
+    "benchmark": (annotation(disable_benchmark="true"), "disable-benchmark"),
+    "config of a template": ({"inference": {**TEMPLATE, "config": "c"}}, "inference.config"),
+    "adapters of a template": ({"inference": {**TEMPLATE, "adapters": [ADAPTER]}}, "inference.adapters:"),
+    "local weights of a template": (
+        {"inference": TEMPLATE, **annotation(use_local_weights="true")},
+        "use-local-weights",
+    ),
+    "secrets of an adapter": (
+        {"inference.adapters": [{"source": {**ADAPTER["source"], "imagePullSecrets": ["a", "b"]}}]},
+        "only the first, a,",
+    ),
+    "secrets of the weights": (
+        {"inference.preset.presetOptions": {"image": "r.example/w:1", "imagePullSecrets": ["a", "b"]}},
+        "inference.preset.presetOptions.imagePullSecrets",
+    ),
 }
 
 

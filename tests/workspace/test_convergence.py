@@ -339,3 +339,23 @@ def test_the_push_secret_is_seen_by_publish_alone() -> None:
     spec = world.one("jobs")["spec"]["template"]["spec"]
     seen = [c["name"] for c in (*spec["initContainers"], *spec["containers"]) if "push-secret" in str(c)]
     assert seen == ["publish"]
+
+
+@pytest.mark.parametrize(("base", "kind"), [(TUNING, "jobs"), (INFERENCE, "deployments")], ids=["tuning", "inference"])
+def test_weights_of_the_node_are_mounted_where_they_are_read(base: dict[str, Any], kind: str) -> None:
+    world = World(annotated(base, use_local_weights="true"))
+    converge(world)
+    spec = world.one(kind)["spec"]["template"]["spec"]
+    path = "/opt/kaito/models/tiny-phi-3"
+    assert {v["name"]: v for v in spec["volumes"]}["local-weights"]["hostPath"]["path"] == path
+    seen = {
+        container["name"]: mount
+        for container in (*spec["initContainers"], *spec["containers"])
+        for mount in container["volumeMounts"]
+        if mount["name"] == "local-weights"
+    }
+    assert set(seen) == {"model", "tune" if base is TUNING else "serve"}
+    assert all(mount["readOnly"] and mount["mountPath"] == path for mount in seen.values())
+    model = next(c for c in spec["initContainers"] if c["name"] == "model")
+    source = next(e["value"] for e in model["env"] if e["name"] == "KAITO_MODEL")
+    assert yaml.safe_load(source)["source"] == {"path": path}

@@ -18,6 +18,7 @@ from kaito.api.meta import LabelSelector
 from kaito.api.sources import check_adapters, check_destination, check_input
 from kaito.api.workspace import (
     ANNOTATION_BYPASS_CHECKS,
+    ANNOTATION_DISABLE_BENCHMARK,
     ANNOTATION_ENABLE_LB,
     ANNOTATION_LOCAL_WEIGHTS,
     ANNOTATION_NODE_CLASS,
@@ -243,4 +244,37 @@ def warnings(workspace: Workspace) -> list[str]:
     enable_lb = workspace.metadata.annotations.get(ANNOTATION_ENABLE_LB)
     if enable_lb is not None and enable_lb != "True":
         found.append(f'{ANNOTATION_ENABLE_LB}: "{enable_lb}" does nothing; only "True" makes a LoadBalancer')
-    return found
+    return [*found, *_unused_annotations(workspace), *_unused_secrets(workspace)]
+
+
+def _unused_annotations(workspace: Workspace) -> Iterator[str]:
+    annotations, inference = workspace.metadata.annotations, workspace.inference
+    if ANNOTATION_DISABLE_BENCHMARK in annotations:
+        yield f"{ANNOTATION_DISABLE_BENCHMARK}: not acted on; no benchmark runs at the start"
+    if inference is None or inference.template is None:
+        return
+    for annotation in (ANNOTATION_LOCAL_WEIGHTS, ANNOTATION_RUNTIME, ANNOTATION_PERFORMANCE_MODE):
+        if annotation in annotations:
+            yield f"{annotation}: not acted on with inference.template, which is used as it is"
+    if inference.config:
+        yield "inference.config: not acted on with inference.template, which is used as it is"
+    if inference.adapters:
+        yield "inference.adapters: not acted on with inference.template, which is used as it is"
+
+
+def _unused_secrets(workspace: Workspace) -> Iterator[str]:
+    """An image is pulled with one docker config."""
+    given: list[tuple[str, list[str]]] = []
+    if workspace.inference:
+        for number, adapter in enumerate(workspace.inference.adapters):
+            secrets = adapter.source.imagePullSecrets if adapter.source else []
+            given.append((f"inference.adapters[{number}].source", secrets))
+    if workspace.tuning and workspace.tuning.input:
+        given.append(("tuning.input", workspace.tuning.input.imagePullSecrets))
+    for where, work in (("inference", workspace.inference), ("tuning", workspace.tuning)):
+        if work and work.preset and work.preset.presetOptions.image:
+            secrets = work.preset.presetOptions.imagePullSecrets
+            given.append((f"{where}.preset.presetOptions", secrets))
+    for where, secrets in given:
+        if len(secrets) > 1:
+            yield f"{where}.imagePullSecrets: only the first, {secrets[0]}, is used; put all registries into it"

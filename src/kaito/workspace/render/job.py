@@ -13,6 +13,7 @@ from kaito.workspace.render.pods import (
     CONFIG_DIR,
     DATA_DIR,
     DATA_SOURCE_DIR,
+    LOCAL_WEIGHTS,
     PULL_SECRET_DIR,
     PUSH_SECRET_DIR,
     RESULTS_DIR,
@@ -21,6 +22,7 @@ from kaito.workspace.render.pods import (
     Placement,
     config_volume,
     empty_dir,
+    local_mounts,
     model_step,
     pod_spec,
     read_only,
@@ -49,7 +51,7 @@ def render_job(
     assert tuning.output is not None
     data, data_volumes = _data_step(workspace, image, tuning.input, allow_data_from)
     weights, weight_volumes = model_step(workspace, image, preset, model)
-    tune = _tune_step(workspace, image, model, tuning.method.lower(), placement)
+    tune = _tune_step(workspace, image, preset, model, placement)
     publish, publish_volumes = _publish_step(workspace, image, model, tuning.output)
     volumes: Mounts = {
         "data": empty_dir(),
@@ -95,14 +97,15 @@ def _data_step(
     return read_only(step("data", image, workspace, environment, mounts), "data-source", "config"), volumes
 
 
-def _tune_step(workspace: Workspace, image: str, model: Model, method: str, placement: Placement) -> dict[str, Any]:
+def _tune_step(workspace: Workspace, image: str, preset: Preset, model: Model, placement: Placement) -> dict[str, Any]:
+    assert workspace.tuning is not None
     environment = {
         "KAITO_CONFIG": f"{CONFIG_DIR}/{TRAINING_CONFIG}",
         "KAITO_DATA_DIR": DATA_DIR,
         "KAITO_MODEL_DIR": WEIGHTS_DIR,
         "KAITO_OUTPUT_DIR": RESULTS_DIR,
         "KAITO_PRESET": model.name,
-        "KAITO_METHOD": method,
+        "KAITO_METHOD": workspace.tuning.method.lower(),
     }
     mounts = [
         ("data", DATA_DIR),
@@ -110,9 +113,10 @@ def _tune_step(workspace: Workspace, image: str, model: Model, method: str, plac
         ("results", RESULTS_DIR),
         ("config", CONFIG_DIR),
         ("dshm", "/dev/shm"),  # noqa: S108 - shared memory of the pod's own
+        *local_mounts(workspace, preset),
     ]
     container = step("tune", image, workspace, environment, mounts, limits=placement.limits)
-    return read_only(container, "data", "weights", "config")
+    return read_only(container, "data", "weights", "config", LOCAL_WEIGHTS)
 
 
 def _publish_step(

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from kaito.api.workspace import Preset, Workspace
+from kaito.api.workspace import ANNOTATION_LOCAL_WEIGHTS, Preset, Workspace
 from kaito.catalog.models import Model
 from kaito.workspace.names import HTTP_PORT, config_map_name
 
@@ -25,6 +25,7 @@ ADAPTERS_DIR = "/mnt/adapters"
 ADAPTER_SOURCE_DIR = "/mnt/adapter-source"
 PUSH_SECRET_DIR = "/mnt/push-secret"  # noqa: S105 - a folder, not a secret
 PULL_SECRET_DIR = "/mnt/pull-secret"  # noqa: S105 - a folder, not a secret
+LOCAL_WEIGHTS = "local-weights"
 LOCAL_WEIGHTS_ROOT = "/opt/kaito/models"
 USER_ID = 1000
 TOLERATIONS = [
@@ -152,6 +153,13 @@ def model_step(workspace: Workspace, image: str, preset: Preset, model: Model) -
     described = msgspec.json.encode({"name": model.name, "source": source}).decode()
     environment: dict[str, str | dict[str, Any]] = {"KAITO_MODEL": described, "KAITO_MODEL_DIR": WEIGHTS_DIR}
     mounts, volumes = [("weights", WEIGHTS_DIR)], {"weights": empty_dir()}
+    local = local_weights(workspace, preset)
+    if local:
+        described = msgspec.json.encode({"name": model.name, "source": {"path": local}}).decode()
+        environment["KAITO_MODEL"] = described
+        volumes[LOCAL_WEIGHTS] = {"hostPath": {"path": local, "type": "Directory"}}
+        mounts += local_mounts(workspace, preset)
+        return read_only(step("model", image, workspace, environment, mounts), LOCAL_WEIGHTS), volumes
     if options.modelAccessSecret:
         environment["HF_TOKEN"] = {"secretKeyRef": {"name": options.modelAccessSecret, "key": "HF_TOKEN"}}
     if options.image and options.imagePullSecrets:
@@ -159,6 +167,19 @@ def model_step(workspace: Workspace, image: str, preset: Preset, model: Model) -
         mounts.append(("model-pull-secret", PULL_SECRET_DIR))
         volumes["model-pull-secret"] = registry_secret(options.imagePullSecrets[0])
     return step("model", image, workspace, environment, mounts), volumes
+
+
+def local_weights(workspace: Workspace, preset: Preset) -> str:
+    """The folder of the node that holds the preset's weights; empty unless the Workspace says to use it."""
+    if workspace.metadata.annotations.get(ANNOTATION_LOCAL_WEIGHTS) != "true":
+        return ""
+    return f"{LOCAL_WEIGHTS_ROOT}/{preset.name.lower().replace('/', '-')}"
+
+
+def local_mounts(workspace: Workspace, preset: Preset) -> list[tuple[str, str]]:
+    """For every container that reads the model: its folder may hold links to the node's own, at the same path."""
+    local = local_weights(workspace, preset)
+    return [(LOCAL_WEIGHTS, local)] if local else []
 
 
 def http_probe(path: str, **timing: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from kaito.workspace.render.pods import (
     ADAPTER_SOURCE_DIR,
     ADAPTERS_DIR,
     CONFIG_DIR,
+    LOCAL_WEIGHTS,
     PULL_SECRET_DIR,
     WEIGHTS_DIR,
     Mounts,
@@ -31,6 +32,7 @@ from kaito.workspace.render.pods import (
     config_volume,
     empty_dir,
     http_probe,
+    local_mounts,
     model_step,
     pod_spec,
     read_only,
@@ -154,6 +156,7 @@ def _serve_step(server: Server) -> dict[str, Any]:
         **server.environment,
     }
     mounts = [("weights", WEIGHTS_DIR), ("dshm", "/dev/shm")]  # noqa: S108 - shared memory of the pod's own
+    mounts += local_mounts(server.workspace, server.preset)
     if server.config_text:
         environment["KAITO_CONFIG"] = f"{CONFIG_DIR}/{INFERENCE_CONFIG}"
         mounts.append(("config", CONFIG_DIR))
@@ -165,7 +168,7 @@ def _serve_step(server: Server) -> dict[str, Any]:
     if server.default_model:
         environment["KAITO_DEFAULT_MODEL"] = server.default_model
     container = step("serve", server.image, server.workspace, environment, mounts, limits=server.placement.limits)
-    container = read_only(container, "weights", "config", "adapters")
+    container = read_only(container, "weights", "config", "adapters", LOCAL_WEIGHTS)
     container["ports"] = [{"name": "http", "containerPort": HTTP_PORT}]
     tries = max(1, server.startup_seconds // 2)
     if server.nodes > 1:
