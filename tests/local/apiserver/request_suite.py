@@ -678,7 +678,10 @@ SCENARIOS: dict[str, list[Ask]] = {
             f"{WIDGETS}?fieldValidation=Strict",
             widget("bad", unknown=1),
             400,
-            want={"message": 'strict decoding error: unknown field "spec.unknown"'},
+            want={
+                "message": 'Widget in version "v1" cannot be handled as a Widget: '
+                'strict decoding error: unknown field "spec.unknown"'
+            },
         ),
         patch(MERGE, f"{WIDGETS}/one", {"spec": {"size": 6}}, want={"spec.size": 6, "metadata.generation": 2}),
         patch(STRATEGIC, f"{WIDGETS}/one", {"spec": {"size": 6}}, 415, want={"reason": "UnsupportedMediaType"}),

@@ -204,13 +204,13 @@ def test_nothing_changes_nothing_but_the_first_time() -> None:
 
 def test_create_and_update_are_tracked() -> None:
     created = tracked(None, widget(spec={"size": 1, "tags": ["a"]}), "maker", now="T1")
-    assert owners(created) == {"maker": {"f:spec": {"f:size": {}, "f:tags": {'v:"a"': {}}}}}
+    assert owners(created) == {"maker": {"f:spec": {".": {}, "f:size": {}, "f:tags": {".": {}, 'v:"a"': {}}}}}
     assert created["metadata"]["managedFields"][0]["operation"] == "Update"
     changed = copy.deepcopy(created)
     changed["spec"] = {"size": 2, "tags": ["a", "b"]}
     changed = tracked(created, changed, "editor", now="T2")
     assert owners(changed) == {
-        "maker": {"f:spec": {"f:tags": {'v:"a"': {}}}},
+        "maker": {"f:spec": {".": {}, "f:tags": {".": {}, 'v:"a"': {}}}},
         "editor": {"f:spec": {"f:size": {}, "f:tags": {'v:"b"': {}}}},
     }
 
@@ -220,7 +220,7 @@ def test_status_has_entries_of_its_own() -> None:
     changed = tracked(live, {**copy.deepcopy(live), "status": {"phase": "Ready"}}, "c", subresource="status", now="T2")
     entries = changed["metadata"]["managedFields"]
     assert [(entry["manager"], entry.get("subresource")) for entry in entries] == [("c", None), ("c", "status")]
-    assert entries[1]["fieldsV1"] == {"f:status": {"f:phase": {}}}
+    assert entries[1]["fieldsV1"] == {"f:status": {".": {}, "f:phase": {}}}
 
 
 def test_apply_to_status_leaves_the_rest_alone() -> None:

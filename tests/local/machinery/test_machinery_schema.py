@@ -101,7 +101,7 @@ def test_defaults_are_not_shared_between_objects() -> None:
         ),
         pytest.param(
             {"port": {}},
-            'spec.port: Invalid value: "object": spec.port in body must be of type integer or string: "object"',
+            'spec.port: Invalid value: "object": spec.port in body must be of type integer,string: "object"',
             id="int or string",
         ),
         pytest.param({"parts": [{"weight": 1}]}, "spec.parts[0].name: Required value", id="required"),
@@ -170,12 +170,12 @@ def test_rule_that_holds() -> None:
 @pytest.mark.parametrize(
     ("rule", "more", "text", "reason"),
     [
-        ("self > 5", {"message": "too small"}, 'spec.size: Invalid value: "integer": too small', "FieldValueInvalid"),
-        ("self > 5", {}, 'spec.size: Invalid value: "integer": failed rule: self > 5', "FieldValueInvalid"),
+        ("self > 5", {"message": "too small"}, "spec.size: Invalid value: 1: too small", "FieldValueInvalid"),
+        ("self > 5", {}, "spec.size: Invalid value: 1: failed rule: self > 5", "FieldValueInvalid"),
         (
             "self > 5",
             {"messageExpression": "'got ' + string(self)"},
-            'spec.size: Invalid value: "integer": got 1',
+            "spec.size: Invalid value: 1: got 1",
             "FieldValueInvalid",
         ),
         (
@@ -202,9 +202,7 @@ def test_transition_rule_runs_only_on_updates() -> None:
     shape = ruled("self == oldSelf", message="immutable")
     assert shape.rules(spec()) == []
     assert shape.rules(spec(), spec()) == []
-    assert [str(cause) for cause in shape.rules(spec(size=2), spec())] == [
-        'spec.size: Invalid value: "integer": immutable'
-    ]
+    assert [str(cause) for cause in shape.rules(spec(size=2), spec())] == ["spec.size: Invalid value: 2: immutable"]
 
 
 def test_transition_rule_matches_list_elements_by_key() -> None:
@@ -278,7 +276,7 @@ def test_workspace_rules() -> None:
     neither = workspace()
     del neither["inference"]
     assert [cause.message for cause in shape.rules(neither)] == [
-        'Invalid value: "object": one of inference and tuning has to be given'
+        "Invalid value: one of inference and tuning has to be given"
     ]
     renamed = workspace(inference={"preset": {"name": "other"}})
     assert [cause.field for cause in shape.rules(renamed, workspace())] == ["inference.preset"]

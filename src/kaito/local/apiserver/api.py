@@ -91,6 +91,8 @@ class Api:
         if resource is None or (path.namespace and not resource.info.namespaced):
             raise errors.path_not_found()
         if path.subresource and path.subresource not in resource.info.subresources:
+            if path.subresource in OWN_SUBRESOURCES and resource.crd:
+                raise errors.not_found(path.group, path.plural, path.name)
             raise errors.path_not_found()
         return await self._verb_answer(request, resource, path, verb, user, warnings)
 
@@ -232,6 +234,8 @@ class Api:
             deleted = await self.deleter.delete_selected(call, options, selection)
             head: Object = {"kind": info.list_kind, "apiVersion": info.api_version}
             head["metadata"] = {"resourceVersion": str(self.store.revision)}
+            if info.crd:
+                head["metadata"]["continue"] = ""
             items = b",".join(wire(call.resource, record) for record in deleted)
             body = b"".join((encode(head)[:-1], b',"items":[', items, b"]}"))
             return respond(body, accepted=accepted, warnings=call.warnings)

@@ -107,12 +107,15 @@ def _replaced(finalizer: str, propagation: str) -> bool:
 def _check_preconditions(call: Call, options: DeleteOptions, old: Object) -> None:
     info, metadata = call.resource.info, old["metadata"]
     if options.uid and options.uid != metadata["uid"]:
-        message = f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {metadata['uid']}"
-        raise errors.conflict(info.group, info.plural, call.name, message)
+        message = (
+            f"the UID in the precondition ({options.uid}) does not match the UID in record ({metadata['uid']}). "
+            "The object might have been deleted and then recreated"
+        )
+        raise errors.conflict(info.group, info.kind, call.name, message)
     version = metadata["resourceVersion"]
     if options.resource_version and options.resource_version != version:
         message = (
-            f"Precondition failed: ResourceVersion in precondition: {options.resource_version}, "
-            f"ResourceVersion in object meta: {version}"
+            f"the ResourceVersion in the precondition ({options.resource_version}) does not match the ResourceVersion "
+            f"in record ({version}). The object might have been modified"
         )
-        raise errors.conflict(info.group, info.plural, call.name, message)
+        raise errors.conflict(info.group, info.kind, call.name, message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Iterable
 
@@ -11,6 +12,7 @@ from kaito.local.apiserver.answer import encode
 from kaito.local.apiserver.resources import Resource, Resources
 from kaito.local.machinery.errors import path_not_found
 from kaito.local.machinery.kinds import ResourceInfo
+from kaito.local.machinery.resource_info import ALL_VERBS
 from kaito.local.store.records import Object
 
 AGGREGATED = "apidiscovery.k8s.io"
@@ -163,7 +165,8 @@ def _resource_list(group_version: str, resources: list[Resource]) -> Object:
             "singularName": info.singular,
             "namespaced": info.namespaced,
             "kind": info.kind,
-            "verbs": list(info.verbs),
+            "verbs": _verbs(info),
+            "storageVersionHash": _storage_version_hash(info),
         }
         if info.short_names:
             entry["shortNames"] = list(info.short_names)
@@ -185,13 +188,26 @@ def _resource_list(group_version: str, resources: list[Resource]) -> Object:
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": listed}
 
 
+def _verbs(info: ResourceInfo) -> list[str]:
+    """In the order that Kubernetes lists them, which differs for custom kinds."""
+    if info.crd and info.verbs == ALL_VERBS:
+        return ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"]
+    return list(info.verbs)
+
+
+def _storage_version_hash(info: ResourceInfo) -> str:
+    """Names the version that objects are stored in, so that a migrator sees when it changes."""
+    text = f"{info.group}/{info.storage_version or info.version}/{info.kind}"
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
+
+
 def _aggregated_resource(info: ResourceInfo) -> Object:
     entry: Object = {
         "resource": info.plural,
         "responseKind": {"group": info.group, "version": info.version, "kind": info.kind},
         "scope": "Namespaced" if info.namespaced else "Cluster",
         "singularResource": info.singular,
-        "verbs": list(info.verbs),
+        "verbs": _verbs(info),
     }
     if info.short_names:
         entry["shortNames"] = list(info.short_names)

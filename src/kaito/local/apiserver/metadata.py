@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from kaito.local.apiserver.call import Call
-from kaito.local.machinery.errors import FieldCause, bad_request, conflict, invalid
+from kaito.local.machinery.errors import FieldCause, bad_request, compact, conflict, invalid
 from kaito.local.store.records import Object
 
 CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
@@ -33,6 +33,7 @@ SERVICE_RULE = (
     "'[a-z]([-a-z0-9]*[a-z0-9])?')"
 )
 ANNOTATIONS_LIMIT = 256 * 1024
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
 SYSTEM_FIELDS = (
     "creationTimestamp",
     "uid",
@@ -49,11 +50,15 @@ def check_type(call: Call, obj: Object) -> None:
     version, kind = obj.get("apiVersion"), obj.get("kind")
     if not kind:
         raise bad_request("Object 'Kind' is missing in the body")
+    if kind != info.kind and version == info.api_version and call.resource.crd:
+        cause = FieldCause("kind", f"Invalid value: {compact(kind)}: must be {info.kind}")
+        raise invalid(info.group, str(kind), _name_of(obj), [cause])
     if kind != info.kind:
         raise bad_request(f"the kind in the data ({kind}) does not match the expected kind ({info.kind})")
     if version != info.api_version:
         raise bad_request(
-            f"the API version in the data ({version}) does not match the expected API version ({info.api_version})"
+            f"the API version in the data ({version or ''}) does not match the expected API version "
+            f"({info.api_version})"
         )
     metadata = obj.setdefault("metadata", {})
     if metadata is None:
@@ -61,6 +66,11 @@ def check_type(call: Call, obj: Object) -> None:
     elif not isinstance(metadata, dict):
         raise bad_request("metadata must be an object")
     check_metadata_types(call, obj["metadata"])
+
+
+def _name_of(obj: Object) -> str:
+    metadata = obj.get("metadata")
+    return str(metadata.get("name") or "") if isinstance(metadata, dict) else ""
 
 
 def check_metadata_types(call: Call, metadata: Object) -> None:
@@ -83,6 +93,9 @@ def check_metadata_types(call: Call, metadata: Object) -> None:
         wrong.append("finalizers")
     if not all(isinstance(owner, dict) for owner in metadata.get("ownerReferences") or []):
         wrong.append("ownerReferences")
+    created = metadata.get("creationTimestamp")
+    if created is not None and not (isinstance(created, str) and _TIME.fullmatch(created)):
+        wrong.append("creationTimestamp")
     if wrong:
         kind = call.resource.info.kind
         raise bad_request(f"{kind} in the body cannot be read: metadata.{wrong[0]} has the wrong type")
@@ -151,7 +164,10 @@ def validate(call: Call, obj: Object) -> list[FieldCause]:
     for value in (metadata.get("labels") or {}).values():
         if len(value) > 63 or (value and not QUALIFIED_NAME.fullmatch(value)):
             rule = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and "
-            rule += "must start and end with an alphanumeric character"
+            rule += (
+                "must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex "
+                "used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+            )
             message = "must be no more than 63 characters" if len(value) > 63 else rule
             causes.append(FieldCause("metadata.labels", f'Invalid value: "{value}": {message}'))
     annotations = metadata.get("annotations") or {}
@@ -159,17 +175,30 @@ def validate(call: Call, obj: Object) -> list[FieldCause]:
         message = f"Too long: may not be more than {ANNOTATIONS_LIMIT} bytes"
         causes.append(FieldCause("metadata.annotations", message, "FieldValueTooLong"))
     for position, finalizer in enumerate(metadata.get("finalizers") or []):
-        causes += _qualified_causes(f"metadata.finalizers[{position}]", finalizer)
+        causes += _qualified_causes("metadata.finalizers", finalizer)
         if not call.resource.crd and "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
             message = (
                 f'Invalid value: "{finalizer}": name is neither a standard finalizer name nor is it fully qualified'
             )
             causes.append(FieldCause(f"metadata.finalizers[{position}]", message))
-    for position, owner in enumerate(metadata.get("ownerReferences") or []):
+    return causes + _owner_causes(metadata.get("ownerReferences") or [])
+
+
+def _owner_causes(owners: list[Object]) -> list[FieldCause]:
+    causes = []
+    for owner in owners:
         for field in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(field):
-                message = 'Invalid value: "": must not be empty'
-                causes.append(FieldCause(f"metadata.ownerReferences[{position}].{field}", message))
+                what = "version must" if field == "apiVersion" else "must"
+                message = f'Invalid value: "": {what} not be empty'
+                causes.append(FieldCause(f"metadata.ownerReferences.{field}", message))
+    controllers = [f"{owner.get('kind')}/{owner.get('name')}" for owner in owners if owner.get("controller") is True]
+    if len(controllers) > 1:
+        message = (
+            f"Invalid value: {compact(owners)}: Only one reference can have Controller set to true. "
+            f'Found "true" in references for {" and ".join(controllers[:2])}'
+        )
+        causes.append(FieldCause("metadata.ownerReferences", message))
     return causes
 
 

@@ -10,7 +10,7 @@ from kaito.local.store.records import Object
 
 TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 FALSE = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
-PROPAGATION = ("Background", "Foreground", "Orphan")
+PROPAGATION = ("Foreground", "Background", "Orphan")
 FIELD_VALIDATION = ("Ignore", "Warn", "Strict")
 
 
@@ -56,7 +56,7 @@ def write_options(query: Mapping[str, str], user_agent: str) -> WriteOptions:
         message = "Too long: may not be more than 128 bytes"
         raise invalid("meta.k8s.io", "PatchOptions", "", [FieldCause("fieldManager", message, "FieldValueTooLong")])
     return WriteOptions(
-        dry_run=_dry_run(query.get("dryRun", "")),
+        dry_run=_dry_run(query.get("dryRun", ""), "CreateOptions"),
         manager=manager or user_agent.split("/", 1)[0][:128] or "unknown",
         field_validation=validation,
         force=_boolean(query, "force"),
@@ -89,7 +89,7 @@ def delete_options(query: Mapping[str, str], body: Object | None) -> DeleteOptio
     return DeleteOptions(
         grace_seconds=_grace(_integer(query, "gracePeriodSeconds")),
         propagation=_propagation(query.get("propagationPolicy", ""), orphan=query.get("orphanDependents")),
-        dry_run=_dry_run(query.get("dryRun", "")),
+        dry_run=_dry_run(query.get("dryRun", ""), "DeleteOptions"),
     )
 
 
@@ -111,7 +111,7 @@ def _delete_options_of(body: Object) -> DeleteOptions:
         propagation=_propagation(str(body.get("propagationPolicy") or ""), orphan=body.get("orphanDependents")),
         uid=str(preconditions.get("uid") or ""),
         resource_version=str(preconditions.get("resourceVersion") or ""),
-        dry_run=_dry_run(str(dry_run[0]) if dry_run else ""),
+        dry_run=_dry_run(str(dry_run[0]) if dry_run else "", "DeleteOptions"),
     )
 
 
@@ -127,9 +127,10 @@ def _grace(seconds: int | None) -> int | None:
     return None if seconds is None else max(seconds, 1) if seconds < 0 else seconds
 
 
-def _dry_run(value: str) -> bool:
+def _dry_run(value: str, kind: str) -> bool:
     if value not in ("", "All"):
-        raise _unsupported("dryRun", value, ("All",), "CreateOptions")
+        message = f'Unsupported value: ["{value}"]: supported values: "All"'
+        raise invalid("meta.k8s.io", kind, "", [FieldCause("dryRun", message, "FieldValueNotSupported")])
     return value == "All"
 
 

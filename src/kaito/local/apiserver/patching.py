@@ -84,9 +84,13 @@ async def _apply(writer: Writer, call: Call, applied: Object) -> Written:
         )
         if sent_version and live is not None:
             made["metadata"]["resourceVersion"] = sent_version
+        if metadata.get("uid") and live is not None:
+            made["metadata"]["uid"] = metadata["uid"]
         return made
 
     writer.check_applied(call, applied)
+    if not call.subresource and "status" in info.subresources:
+        applied.pop("status", None)  # written through its own subresource alone
     if writer.exists(call):
         return await writer.update(call, merged, applied=True)
     if call.subresource:

@@ -93,6 +93,8 @@ class Reader:
         if selection.has_selectors:
             records = [record for record in records if selection.matches(record)]
         metadata: Object = {"resourceVersion": str(revision)}
+        if resource.crd:
+            metadata["continue"] = ""  # a list of a custom kind always carries it
         if options.limit > 0 and len(records) > options.limit:
             left = len(records) - options.limit
             records = records[: options.limit]

@@ -17,6 +17,7 @@ from kaito.local.apiserver.call import Call
 from kaito.local.machinery import errors
 from kaito.local.machinery.apply import track
 from kaito.local.machinery.kinds import ResourceInfo
+from kaito.local.machinery.schema import RULES_NOT_CHECKED, has_blocking
 from kaito.local.store.errors import Stale
 from kaito.local.store.records import Object, Record, encode_object
 from kaito.local.store.store import Store
@@ -68,6 +69,7 @@ class Writer:
         if applied and managed:
             obj["metadata"]["managedFields"] = managed
         elif not applied:
+            meta.drop_empty(obj["metadata"])
             obj = self._tracked(call, None, obj)
         key = call.key_of(name)
         if self._store.latest(key) is not None:
@@ -95,7 +97,13 @@ class Writer:
         """An apply's body names what the URL names, and what it does not know is told before anything merges."""
         meta.check_type(call, applied)
         meta.check_address(call, applied)
-        self._prune(call, applied)
+        unknown = call.resource.info.schema.prune(applied)
+        if unknown:
+            info = call.resource.info
+            faults = [f".{path}: field not declared in schema" for path in unknown]
+            told = faults[0] if len(faults) == 1 else "errors:\n  " + "\n  ".join(faults)
+            where = f"{call.namespace}/{call.name}; {info.api_version}, Kind={info.kind}"
+            raise errors.bad_request(f"failed to create typed patch object ({where}): {told}")
 
     def check_review(self, call: Call, obj: Object) -> None:
         """A review is checked like any object, and then answered instead of stored."""
@@ -117,9 +125,9 @@ class Writer:
         self._set_generation(call, obj, old)
         self._validate(call, obj, old)
         await self._admission.validate(call, "UPDATE", obj, old)
+        meta.drop_empty(obj["metadata"])
         if not applied:
             obj = self._tracked(call, old, obj)
-        meta.drop_empty(obj["metadata"])
         if _is_same(obj, old):
             return Written(await self._settled(record))
         if call.options.dry_run:
@@ -158,9 +166,9 @@ class Writer:
         info = call.resource.info
         sent = obj["metadata"].get("resourceVersion")
         if not sent and call.resource.strategy.requires_version_on_update:
-            message = "Invalid value: 0x0: must be specified for an update"
+            message = "Invalid value: 0: must be specified for an update"
             cause = errors.FieldCause("metadata.resourceVersion", message)
-            raise errors.invalid(info.group, info.kind, call.name, [cause])
+            raise errors.invalid(info.group, info.plural, call.name, [cause])
         if sent and sent != old["metadata"]["resourceVersion"]:
             raise errors.conflict(info.group, info.plural, call.name)
 
@@ -169,6 +177,8 @@ class Writer:
         self._prune(call, obj)
         schema = call.resource.info.schema
         schema.default(obj)
+        if call.resource.crd:
+            return  # checked with the metadata and the rules, so that all causes are told at once
         # A strategy reads what the schema promises, so the types are checked first.
         causes = schema.validate(obj)
         if causes:
@@ -191,7 +201,12 @@ class Writer:
     def _validate(self, call: Call, obj: Object, old: Object | None) -> None:
         info = call.resource.info
         causes = meta.validate(call, obj) if old is None or not call.subresource else []
-        if call.subresource != "status" or rules_read_status(info):
+        if call.resource.crd:
+            causes += info.schema.validate(obj)
+        blocked = has_blocking(causes)
+        if blocked and call.resource.crd and info.schema.has_rules:
+            causes.append(RULES_NOT_CHECKED)
+        if not blocked and (call.subresource != "status" or rules_read_status(info)):
             causes += info.schema.rules(obj, old)
         if call.subresource not in ("status", "binding"):  # what these change, an update may not
             causes += call.resource.strategy.validate(obj, old)
@@ -252,16 +267,14 @@ def is_finished(obj: Object) -> bool:
 def strict_message(call: Call, unknown: list[str]) -> str:
     info = call.resource.info
     text = f"strict decoding error: {', '.join(unknown)}"
-    if call.resource.crd:
-        return text
     return f'{info.kind} in version "{info.version}" cannot be handled as a {info.kind}: {text}'
 
 
 def _schema_error(call: Call, obj: Object, causes: list[errors.FieldCause]) -> errors.StatusError:
-    """A value of the wrong type in a built-in kind is not even decoded there (400); anything else is invalid (422)."""
+    """A value of the wrong type in a built-in kind is not even decoded (400); anything else is invalid (422)."""
     info = call.resource.info
     wrong = [cause for cause in causes if cause.reason == errors.FIELD_TYPE_INVALID]
-    if wrong and not call.resource.crd:
+    if wrong:
         told = f"{wrong[0].field}: {wrong[0].message}"
         return errors.bad_request(f'{info.kind} in version "{info.version}" cannot be handled as a {info.kind}: {told}')
     return errors.invalid(info.group, info.kind, obj["metadata"].get("name") or "", causes)

@@ -38,6 +38,9 @@ _SERVER_METADATA: Final = frozenset(
         "managedFields",
     }
 )
+_MAX_UPDATERS: Final = 10
+_BEFORE_FIRST_APPLY: Final = "before-first-apply"
+_ANCIENT: Final = "ancient-changes"
 _IDENTITY: Final = frozenset({"name", "namespace"})
 
 
@@ -123,19 +126,20 @@ def apply(
     config = _configuration(applied, node, subresource)
     schema.canonicalize(config)
     mine = Entry(manager, APPLY, api_version, now, subresource, _owned(node, config, subresource) or {})
-    entries = read_entries(live)
+    entries = read_entries(live) if live is None else _known_entries(live, node, api_version, now)
     previous = next((entry for entry in entries if entry.identity == mine.identity), None)
     others = [entry for entry in entries if entry is not previous]
     base: Json = live if live is not None else {}
     merged: Json = _merge(node, base, config)
-    others = _resolve(node, base, merged, others, force)
     if previous is not None:
         dropped = fieldset.difference(previous.fields, mine.fields)
         if dropped is not None:
-            kept: Tree | None = mine.fields
+            # An empty list with keys is owned by nobody, and stays all the same while it is applied.
+            kept: Tree | None = fieldset.all_fields_of(node, _trackable(config))
             for entry in others:
                 kept = fieldset.union(kept, entry.fields)
             merged = _without(node, merged, dropped, kept)
+    others = _resolve(node, base, merged, others, force)
     if previous is not None and previous.fields == mine.fields:
         mine = replace(mine, time=previous.time)
     return _with_entries(merged, live, [*others, mine] if mine.fields else others)
@@ -158,8 +162,10 @@ def track(
     """
     node = schema.root
     entries = _starting_entries(before, after)
+    if before is not None and not entries:
+        return _with_entries(after, None, [])  # ownership was given up; the next apply takes it up again
     try:
-        changed, removed = fieldset.compare(node, _trackable(before or {}), _trackable(after))
+        changed, removed = fieldset.compare(node, _compared(before or {}), _compared(after))
     except KeyedListError:
         # Kubernetes does not track what it cannot take apart either; the write itself is fine.
         return _with_entries(after, None, entries)
@@ -177,7 +183,41 @@ def track(
     fields = fieldset.union(own, changed)
     if fields:
         result.append(mine if fields == mine.fields else replace(mine, fields=fields, time=now))
-    return _with_entries(after, None, result)
+    return _with_entries(after, None, _capped(result))
+
+
+def _capped(entries: list[Entry]) -> list[Entry]:
+    """At most ten updaters: the oldest beyond that are folded into one, a version of the API each.
+
+    Subresources keep their own entries, for they are few.
+    """
+    updates = sorted(
+        (entry for entry in entries if entry.operation == UPDATE and not entry.subresource),
+        key=lambda entry: (entry.time, entry.manager != _ANCIENT, entry.manager),
+    )
+    surplus = len(updates) - _MAX_UPDATERS
+    if surplus <= 0:
+        return entries
+    folded: dict[str, Entry] = {}
+    # One more than the surplus: the fold is an entry itself.
+    for entry in updates[: surplus + 1]:
+        ancient = folded.get(entry.api_version)
+        fields = fieldset.union(ancient.fields, entry.fields) if ancient else entry.fields
+        folded[entry.api_version] = replace(entry, manager=_ANCIENT, fields=fields or {})
+    gone = {entry.identity for entry in updates[: surplus + 1]}
+    return [*(entry for entry in entries if entry.identity not in gone), *folded.values()]
+
+
+def _known_entries(live: Json, node: Node, api_version: str, now: str) -> list[Entry]:
+    """The entries of an object; where nobody tracked it so far, one for all that was there before the first apply."""
+    entries = read_entries(live)
+    if entries:
+        return entries
+    try:
+        _, fields = fieldset.compare(node, _compared(live), {"metadata": {}})
+    except KeyedListError:
+        return []
+    return [Entry(_BEFORE_FIRST_APPLY, UPDATE, api_version, now, "", fields)] if fields else []
 
 
 def _configuration(applied: Json, node: Node, subresource: str) -> Json:
@@ -222,6 +262,11 @@ def _trackable(obj: Json) -> Json:
     return kept
 
 
+def _compared(obj: Json) -> Json:
+    """As `_trackable`, for a comparison: every object has metadata, so nobody adds or removes it."""
+    return {"metadata": {}, **_trackable(obj)}
+
+
 def _owned(node: Node, config: Json, subresource: str) -> Tree | None:
     trackable = _trackable(config)
     if not trackable:
@@ -237,22 +282,18 @@ def _resolve(node: Node, live: Json, merged: Json, others: Sequence[Entry], forc
     if not others:
         return []
     try:
-        changed, _ = fieldset.compare(node, _trackable(live), _trackable(merged))
+        changed, removed = fieldset.compare(node, _compared(live), _compared(merged))
     except KeyedListError:
-        changed = None
-    if changed is None:
         return list(others)
     conflicts: list[tuple[str, str]] = []
     left: list[Entry] = []
     for entry in others:
         taken = fieldset.intersection(entry.fields, changed)
-        if taken is None:
-            left.append(entry)
-            continue
-        conflicts.extend((entry.describe(), path) for path in fieldset.paths(taken))
-        remaining = fieldset.difference(entry.fields, taken)
+        if taken is not None:
+            conflicts.extend((entry.describe(), path) for path in fieldset.paths(taken))
+        remaining = fieldset.difference(fieldset.difference(entry.fields, taken), removed)
         if remaining:
-            left.append(replace(entry, fields=remaining))
+            left.append(entry if remaining == entry.fields else replace(entry, fields=remaining))
     if conflicts and not force:
         raise apply_conflict(conflicts)
     return left
@@ -310,14 +351,11 @@ def _without_fields(node: Node, value: Json, dropped: Tree, kept: Tree) -> Json:
         name = key[2:]
         if name not in left or not key.startswith("f:"):
             continue
-        if fieldset.member(tree) and key not in kept:
-            del left[name]
-            continue
-        item = _without(node.child(name) or ANY, left[name], tree, kept.get(key))
-        if item in ({}, []) and left[name] not in ({}, []) and key not in kept:
-            del left[name]
+        if key in kept:
+            left[name] = _without(node.child(name) or ANY, left[name], tree, kept[key])
         else:
-            left[name] = item
+            # Nobody owns anything in it any more, so what defaults filled in goes with it.
+            del left[name]
     return left
 
 

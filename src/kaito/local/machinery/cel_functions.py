@@ -69,6 +69,9 @@ def _tagged(amount: Decimal) -> Tagged:
 
 
 def _compare(one: Tagged, other: Tagged) -> int:
+    if "semver" in one:
+        first, second = _semver_key(one), _semver_key(other)
+        return (first > second) - (first < second)
     return (_amount(one) > _amount(other)) - (_amount(one) < _amount(other))
 
 
@@ -107,8 +110,45 @@ def _parts(value: Tagged) -> SplitResult:
     return urlsplit(value["url"])
 
 
-def _ip(text: str) -> Tagged:
-    return {"ip": str(ipaddress.ip_address(text))}
+def _ip(value: Any) -> Tagged:
+    """`ip(text)`, and `cidr.ip()`."""
+    if isinstance(value, dict):
+        return {"ip": str(ipaddress.ip_interface(value["cidr"]).ip)}
+    return {"ip": str(ipaddress.ip_address(value))}
+
+
+def _address(value: Tagged) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(value["ip"])
+
+
+_SEMVER: Final = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(?:-((?:0|[1-9]\d*|\d*[A-Za-z-][\dA-Za-z-]*)(?:\.(?:0|[1-9]\d*|\d*[A-Za-z-][\dA-Za-z-]*))*))?(?:\+[\dA-Za-z.-]+)?"
+)
+
+
+def _is_semver(text: str) -> bool:
+    return _SEMVER.fullmatch(text) is not None
+
+
+def _semver(text: str) -> Tagged:
+    if not _is_semver(text):
+        raise ValueError(f"{text!r} is not a semantic version such as 1.2.3")
+    return {"semver": text}
+
+
+def _semver_key(value: Tagged) -> tuple[Any, ...]:
+    """Orders as semver.org has it: a release is above its pre-releases, numbers are below words."""
+    found = _SEMVER.fullmatch(value["semver"])
+    assert found is not None, "semver() checked it"
+    numbers = tuple(int(found.group(place)) for place in (1, 2, 3))
+    before = found.group(4)
+    parts = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in (before or "").split("."))
+    return numbers, before is None, parts
+
+
+def _semver_part(place: int) -> Callable[[Tagged], int]:
+    return lambda value: int(_semver_key(value)[0][place])
 
 
 def _is_ip(text: str) -> bool:
@@ -148,6 +188,15 @@ def _family(value: Tagged) -> int:
     return ipaddress.ip_interface(value.get("ip") or value["cidr"]).version
 
 
+_LINK_LOCAL_MULTICAST: Final = {4: ipaddress.ip_network("224.0.0.0/24"), 6: ipaddress.ip_network("ff02::/16")}
+
+
+def _is_global_unicast(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """As Go means it: private networks count, the special addresses do not."""
+    special = address.is_unspecified or address.is_loopback or address.is_multicast or address.is_link_local
+    return not special and address != ipaddress.ip_address("255.255.255.255")
+
+
 _ADDED: Final[dict[str, Callable[..., Any]]] = {
     "find": _find,
     "findAll": _find_all,
@@ -182,6 +231,17 @@ _ADDED: Final[dict[str, Callable[..., Any]]] = {
     "prefixLength": lambda value: _network(value).prefixlen,
     "masked": lambda value: {"cidr": str(_network(value))},
     "family": _family,
+    "isUnspecified": lambda value: _address(value).is_unspecified,
+    "isLoopback": lambda value: _address(value).is_loopback,
+    "isLinkLocalMulticast": lambda value: _address(value) in _LINK_LOCAL_MULTICAST[_address(value).version],
+    "isLinkLocalUnicast": lambda value: _address(value).is_link_local,
+    "isGlobalUnicast": lambda value: _is_global_unicast(_address(value)),
+    "ip.isCanonical": lambda text: text == str(ipaddress.ip_address(text)),
+    "semver": _semver,
+    "isSemver": _is_semver,
+    "major": _semver_part(0),
+    "minor": _semver_part(1),
+    "patch": _semver_part(2),
 }
 
 

@@ -6,6 +6,8 @@ rules; here the value that a rule sees carries such fields under both names.
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from kaito.local.machinery.nodes import Node
@@ -28,6 +30,23 @@ def escape(name: str) -> str:
     return name
 
 
+_TEMPORAL: Final = frozenset({"date-time", "date", "duration"})
+_STEP: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_SECONDS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _temporal(form: str, text: str) -> Any:
+    """A time or a duration as rules see it; the text itself where it cannot be read, which validation tells."""
+    try:
+        if form == "duration":
+            seconds = sum(float(number) * _SECONDS[unit] for number, unit in _STEP.findall(text))
+            return timedelta(seconds=-seconds if text.startswith("-") else seconds)
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00").replace("z", "+00:00"))
+    except (ValueError, OverflowError):
+        return text
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 class EscapedNames:
     """Which parts of a schema hold names that CEL cannot write.
 
@@ -43,7 +62,7 @@ class EscapedNames:
         if known is not None:
             return known
         self._reaching[id(node)] = False  # a type that contains itself ends here
-        own = any(escape(name) != name for name in node.properties)
+        own = node.format in _TEMPORAL or any(escape(name) != name for name in node.properties)
         children = [self._collect(child) for child in node.children()]
         self._reaching[id(node)] = own or any(children)
         return self._reaching[id(node)]
@@ -52,6 +71,8 @@ class EscapedNames:
         """The value as a rule sees it; the value itself where nothing has to be escaped."""
         if not self._reaching.get(id(node), False):
             return value
+        if isinstance(value, str) and node.format in _TEMPORAL:
+            return _temporal(node.format, value)
         if isinstance(value, list) and node.items is not None:
             items = node.items
             return [self.visible(items, item) for item in value]

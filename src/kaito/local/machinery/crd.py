@@ -112,10 +112,10 @@ def _name_causes(crd: Json, spec: Json) -> Iterator[FieldCause]:
     name = (crd.get("metadata") or {}).get("name", "")
     expected = f"{names.get('plural')}.{spec.get('group')}"
     if name != expected:
-        message = f'Invalid value: {validation.compact(name)}: must be spec.names.plural+"."+spec.group'
+        message = f'Invalid value: {errors.compact(name)}: must be spec.names.plural+"."+spec.group'
         yield FieldCause("metadata.name", message)
     if not _SUBDOMAIN.fullmatch(spec["group"]) or "." not in spec["group"]:
-        message = f"Invalid value: {validation.compact(spec['group'])}: should be a domain with at least one dot"
+        message = f"Invalid value: {errors.compact(spec['group'])}: should be a domain with at least one dot"
         yield FieldCause("spec.group", message)
     yield from _label_cause("spec.names.plural", names["plural"])
     yield from _label_cause("spec.names.singular", names.get("singular") or names["kind"].lower())
@@ -124,7 +124,7 @@ def _name_causes(crd: Json, spec: Json) -> Iterator[FieldCause]:
     for key in ("kind", "listKind"):
         text = names.get(key) or "Any"
         if not _KIND.fullmatch(text):
-            yield FieldCause(f"spec.names.{key}", f"Invalid value: {validation.compact(text)}: {_KIND_RULE}")
+            yield FieldCause(f"spec.names.{key}", f"Invalid value: {errors.compact(text)}: {_KIND_RULE}")
     if (spec.get("conversion") or {}).get("strategy", "None") != "None":
         message = 'Unsupported value: "Webhook": supported values: "None"'
         yield FieldCause("spec.conversion.strategy", message, errors.FIELD_NOT_SUPPORTED)
@@ -139,7 +139,7 @@ def _label_cause(path: str, text: str) -> Iterator[FieldCause]:
             "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic "
             "character, and end with an alphanumeric character"
         )
-        yield FieldCause(path, f"Invalid value: {validation.compact(text)}: {rule}")
+        yield FieldCause(path, f"Invalid value: {errors.compact(text)}: {rule}")
 
 
 def _version_causes(spec: Json) -> Iterator[FieldCause]:
@@ -154,7 +154,7 @@ def _version_causes(spec: Json) -> Iterator[FieldCause]:
         name = version["name"]
         yield from _label_cause(f"{path}.name", name)
         if name in seen:
-            message = f"Duplicate value: {validation.compact(name)}"
+            message = f"Duplicate value: {errors.compact(name)}"
             yield FieldCause(f"{path}.name", message, errors.FIELD_DUPLICATE)
         seen.add(name)
         yield from _column_causes(version, path)
@@ -166,10 +166,10 @@ def _column_causes(version: Json, path: str) -> Iterator[FieldCause]:
         where = f"{path}.additionalPrinterColumns[{index}]"
         if column["type"] not in _COLUMN_TYPES:
             options = ", ".join(f'"{name}"' for name in _COLUMN_TYPES)
-            message = f"Unsupported value: {validation.compact(column['type'])}: supported values: {options}"
+            message = f"Unsupported value: {errors.compact(column['type'])}: supported values: {options}"
             yield FieldCause(f"{where}.type", message, errors.FIELD_NOT_SUPPORTED)
         if not column["jsonPath"].startswith("."):
-            message = f"Invalid value: {validation.compact(column['jsonPath'])}: must be a json path starting with ."
+            message = f"Invalid value: {errors.compact(column['jsonPath'])}: must be a json path starting with ."
             yield FieldCause(f"{where}.jsonPath", message)
 
 
@@ -179,7 +179,7 @@ def _schema_causes_of_version(version: Json, path: str) -> Iterator[FieldCause]:
         yield FieldCause(path, "Required value: schemas are required", errors.FIELD_REQUIRED)
         return
     if raw.get("type") != "object":
-        given = validation.compact(raw.get("type") or "")
+        given = errors.compact(raw.get("type") or "")
         yield FieldCause(f"{path}.type", f"Invalid value: {given}: must be object at the root")
         return
     found = list(_schema_causes(raw, path, 0))
@@ -226,7 +226,7 @@ def _type_causes(raw: Json, path: str) -> Iterator[FieldCause]:
             )
     elif kind not in _TYPES:
         options = ", ".join(f'"{name}"' for name in _TYPES)
-        message = f"Unsupported value: {validation.compact(kind)}: supported values: {options}"
+        message = f"Unsupported value: {errors.compact(kind)}: supported values: {options}"
         yield FieldCause(f"{path}.type", message, errors.FIELD_NOT_SUPPORTED)
     elif kind == "array" and raw.get("items") is None:
         yield FieldCause(f"{path}.items", "Required value: must be specified", errors.FIELD_REQUIRED)
@@ -243,7 +243,7 @@ def _list_type_causes(raw: Json, path: str) -> Iterator[FieldCause]:
     known = items.get("properties") or {}
     for index, key in enumerate(keys):
         if key not in known:
-            message = f"Invalid value: {validation.compact(key)}: entries must all be names of item properties"
+            message = f"Invalid value: {errors.compact(key)}: entries must all be names of item properties"
             yield FieldCause(f"{path}.x-kubernetes-list-map-keys[{index}]", message)
         elif key not in (items.get("required") or ()) and "default" not in known[key]:
             message = (
@@ -265,6 +265,6 @@ def _rule_causes(raw: Json, path: str) -> Iterator[FieldCause]:
                 if rule.get(key):
                     Expression.compile(str(rule[key]))
             except ValueError as error:
-                shown = validation.compact(str(rule[key]))
+                shown = errors.compact(str(rule[key]))
                 message = f"Invalid value: {shown}: compilation failed: {str(error).splitlines()[0]}"
                 yield FieldCause(f"{where}.{key}", message)

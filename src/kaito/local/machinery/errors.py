@@ -8,11 +8,19 @@ Clients branch on `reason` and people read `message`, so both are part of the co
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Json = dict[str, Any]
+
+
+def compact(value: Any, limit: int = 400) -> str:
+    """A value as the messages show it: JSON, cut where it would fill the screen."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
 
 FIELD_REQUIRED = "FieldValueRequired"
 FIELD_INVALID = "FieldValueInvalid"
@@ -23,6 +31,8 @@ FIELD_TOO_LONG = "FieldValueTooLong"
 FIELD_TOO_MANY = "FieldValueTooMany"
 FIELD_TYPE_INVALID = "FieldValueTypeInvalid"
 FIELD_MANAGER_CONFLICT = "FieldManagerConflict"
+BLOCKING = frozenset({FIELD_REQUIRED, FIELD_TOO_LONG, FIELD_TOO_MANY, FIELD_TYPE_INVALID, FIELD_NOT_SUPPORTED})
+"""Reasons after which CEL rules cannot run: the object is not what the rules were written for."""
 
 
 @dataclass(frozen=True)

@@ -118,23 +118,43 @@ def _is_path_element(key: str) -> bool:
     return isinstance(decoded, dict) if kind == "k" else True
 
 
-def fields_of(node: Node, value: Any) -> Tree:
-    """The set of all fields of a value. Raises KeyedListError."""
-    if isinstance(value, dict) and value and not node.atomic_map:
+def fields_of(node: Node, value: Any) -> Tree | None:
+    """What an apply of `value` owns: its leaves, and the elements of lists and maps that hold further fields.
+
+    A struct of the schema belongs to whoever owns what is in it, so it is no member itself; an empty list with keys
+    owns nothing. Raises KeyedListError.
+    """
+    if isinstance(value, dict) and not node.atomic_map:
         children: Tree = {}
         for key, item in value.items():
-            children[f"f:{key}"] = fields_of(node.child(key) or ANY, item)
-        return children
-    if isinstance(value, list) and value and node.list_type != "atomic":
-        items = keyed_items(node, value)
+            tree = fields_of(node.child(key) or ANY, item)
+            if item in (None, {}) or key not in node.properties:
+                tree = _with_self(tree)
+            if tree is not None:
+                children[f"f:{key}"] = tree
+        return children or None
+    if isinstance(value, list) and node.list_type != "atomic":
         item_node = node.items or ANY
-        return {key: _item_fields(item_node, item) for key, item in items.items()}
+        return {key: _with_self(fields_of(item_node, item)) for key, item in keyed_items(node, value).items()} or None
     return _LEAF
 
 
-def _item_fields(node: Node, item: Any) -> Tree:
-    tree = fields_of(node, item)
-    return {**tree, SELF: _LEAF} if tree else tree
+def _with_self(tree: Tree | None) -> Tree:
+    return {SELF: _LEAF, **tree} if tree else _LEAF
+
+
+def all_fields_of(node: Node, value: Any) -> Tree:
+    """Every path of a value, that of each struct, map and list included: what an update that adds it owns.
+
+    Raises KeyedListError.
+    """
+    children: Tree = {}
+    if isinstance(value, dict) and not node.atomic_map:
+        children = {f"f:{key}": all_fields_of(node.child(key) or ANY, item) for key, item in value.items()}
+    elif isinstance(value, list) and node.list_type != "atomic":
+        item_node = node.items or ANY
+        children = {key: all_fields_of(item_node, item) for key, item in keyed_items(node, value).items()}
+    return _with_self(children)
 
 
 def keyed_items(node: Node, items: list[Any]) -> dict[str, Any]:
@@ -183,8 +203,8 @@ def compare(node: Node, before: Any, after: Any) -> tuple[Tree | None, Tree | No
         return _compare_maps(node, before, after)
     if isinstance(before, list) and isinstance(after, list) and node.list_type != "atomic":
         return _compare_lists(node, before, after)
-    changed = fields_of(node, after)
-    return changed, difference(fields_of(node, before), changed)
+    changed = all_fields_of(node, after)
+    return changed, difference(all_fields_of(node, before), changed)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -198,7 +218,7 @@ def _compare_maps(node: Node, before: Json, after: Json) -> tuple[Tree | None, T
     for key, item in after.items():
         child = node.child(key) or ANY
         if key not in before:
-            changed[f"f:{key}"] = fields_of(child, item)
+            changed[f"f:{key}"] = all_fields_of(child, item)
             continue
         more, less = compare(child, before[key], item)
         if more is not None:
@@ -206,9 +226,7 @@ def _compare_maps(node: Node, before: Json, after: Json) -> tuple[Tree | None, T
         if less is not None:
             removed[f"f:{key}"] = less
     for key in before.keys() - after.keys():
-        removed[f"f:{key}"] = fields_of(node.child(key) or ANY, before[key])
-    if not after:  # an emptied map is a field of its own
-        return _LEAF, removed or None
+        removed[f"f:{key}"] = all_fields_of(node.child(key) or ANY, before[key])
     return changed or None, removed or None
 
 
@@ -219,7 +237,7 @@ def _compare_lists(node: Node, before: list[Any], after: list[Any]) -> tuple[Tre
     removed: Tree = {}
     for key, item in new.items():
         if key not in old:
-            changed[key] = _item_fields(item_node, item)
+            changed[key] = all_fields_of(item_node, item)
             continue
         more, less = compare(item_node, old[key], item)
         if more is not None:
@@ -227,5 +245,5 @@ def _compare_lists(node: Node, before: list[Any], after: list[Any]) -> tuple[Tre
         if less is not None:
             removed[key] = less
     for key in old.keys() - new.keys():
-        removed[key] = _item_fields(item_node, old[key])
+        removed[key] = all_fields_of(item_node, old[key])
     return changed or None, removed or None

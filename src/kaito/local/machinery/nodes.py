@@ -31,6 +31,7 @@ class Node:
     embedded: bool = False
     int_or_string: bool = False
     quantity: bool = False
+    format: str = ""
     nullable: bool = False
     default: Any = None
     has_default: bool = False
@@ -96,6 +97,7 @@ class Compiler:
         node.preserve = raw.get("x-kubernetes-preserve-unknown-fields") is True
         node.embedded = raw.get("x-kubernetes-embedded-resource") is True
         node.int_or_string = raw.get("x-kubernetes-int-or-string") is True or raw.get("format") == "int-or-string"
+        node.format = raw.get("format") or ""
         node.quantity = raw.get("format") == "quantity"
         node.atomic_map = raw.get("x-kubernetes-map-type") == "atomic"
         node.list_type = raw.get("x-kubernetes-list-type") or "atomic"

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kaito.local.machinery.errors import FieldCause
+from kaito.local.machinery.errors import FieldCause, compact
 from kaito.local.machinery.nodes import Json, Node
 from kaito.local.machinery.quantity import QuantityError, canonical
-from kaito.local.machinery.validation import compact
 
 _RULE: Final = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 

@@ -7,6 +7,7 @@ matched between the two (a list without keys), a rule that names `oldSelf` is no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,20 +16,23 @@ from kaito.local.machinery import errors
 from kaito.local.machinery.cel_engine import load_engine
 from kaito.local.machinery.cel_functions import all_functions
 from kaito.local.machinery.cel_names import EscapedNames
-from kaito.local.machinery.errors import FieldCause
+from kaito.local.machinery.errors import FieldCause, compact
 from kaito.local.machinery.nodes import Json, Node
 
 # What the engine raises when an expression meets a value it cannot work with (a missing key, a wrong type, a bad
 # argument).
 EVALUATION_ERRORS: Final = (KeyError, IndexError, TypeError, ValueError, RuntimeError, ArithmeticError)
 _REASONS: Final = {
-    "": (errors.FIELD_INVALID, "Invalid value: {kind}: {message}"),
-    "FieldValueInvalid": (errors.FIELD_INVALID, "Invalid value: {kind}: {message}"),
+    "": (errors.FIELD_INVALID, "Invalid value: {shown}{message}"),
+    "FieldValueInvalid": (errors.FIELD_INVALID, "Invalid value: {shown}{message}"),
     "FieldValueForbidden": (errors.FIELD_FORBIDDEN, "Forbidden: {message}"),
     "FieldValueRequired": (errors.FIELD_REQUIRED, "Required value: {message}"),
-    "FieldValueDuplicate": (errors.FIELD_DUPLICATE, "Duplicate value: {kind}"),
+    "FieldValueDuplicate": (errors.FIELD_DUPLICATE, "Duplicate value: {value}"),
 }
 _ABSENT: Final = object()
+_ENGINE_WORDS: Final = re.compile(
+    r"^Function '\w+' error: |Python function call failed: (\w+: )?| in CEL expression$| Check function arguments.*$"
+)
 
 
 @dataclass(frozen=True)
@@ -86,21 +90,26 @@ class Rule:
             broken=broken,
         )
 
-    def check(self, value: Any, old: Any, path: str, kind: str) -> FieldCause | None:
+    def check(self, raw: Any, value: Any, old: Any, path: str, kind: str) -> FieldCause | None:
+        """`raw` is the value as the object has it, `value` and `old` are what the rule sees."""
         if self.expression is None:
             return FieldCause(path or "<nil>", f"Invalid value: {kind}: rule compile error: {self.broken}")
         variables = {"self": value}
-        if self.expression.uses_old:
+        if self.optional_old:
+            optional = load_engine().OptionalValue
+            variables["oldSelf"] = optional.none() if old is _ABSENT else optional.of(old)
+        elif self.expression.uses_old:
             if old is _ABSENT:
                 return None
             variables["oldSelf"] = old
         try:
             holds = self.expression.evaluate(variables)
         except EVALUATION_ERRORS as error:
-            return self._cause(f"{_reason_of(error)} evaluating rule: {self.text}", path, kind, "")
+            return self._cause(f"{_reason_of(error)} evaluating rule: {self.text}", path, f"{kind}: ", "")
         if holds is True:
             return None
-        return self._cause(self._words(variables), path, kind, self.reason)
+        shown = "" if isinstance(raw, dict | list) else f"{compact(raw)}: "
+        return self._cause(self._words(variables), path, shown, self.reason)
 
     def _words(self, variables: Json) -> str:
         if self.message_expression is None:
@@ -111,9 +120,10 @@ class Rule:
             return self.message
         return text if isinstance(text, str) and text.strip() and "\n" not in text else self.message
 
-    def _cause(self, message: str, path: str, kind: str, reason: str) -> FieldCause:
+    def _cause(self, message: str, path: str, shown: str, reason: str) -> FieldCause:
         code, template = _REASONS.get(reason, _REASONS[""])
-        return FieldCause(f"{path}{self._suffix(path)}" or "<nil>", template.format(kind=kind, message=message), code)
+        text = template.format(shown=shown, value=shown.removesuffix(": "), message=message)
+        return FieldCause(f"{path}{self._suffix(path)}" or "<nil>", text, code)
 
     def _suffix(self, path: str) -> str:
         if not self.field_path:
@@ -122,7 +132,9 @@ class Rule:
 
 
 def _reason_of(error: BaseException) -> str:
-    return f"no such key: {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, KeyError) and error.args:
+        return f"no such key: {error.args[0]}"
+    return _ENGINE_WORDS.sub("", str(error))
 
 
 class RuleSet:
@@ -156,7 +168,7 @@ class RuleSet:
         kind = f'"{node.type or "object"}"'
         for rule in self._rules[id(node)]:
             before = old if old is _ABSENT else self._names.visible(node, old)
-            cause = rule.check(self._names.visible(node, value), before, path, kind)
+            cause = rule.check(value, self._names.visible(node, value), before, path, kind)
             if cause is not None:
                 yield cause
         if isinstance(value, dict):

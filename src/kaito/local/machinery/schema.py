@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema_rs
 
 from kaito.local.machinery import builtin_schemas, structure, validation
-from kaito.local.machinery.errors import FieldCause
+from kaito.local.machinery.errors import BLOCKING, FieldCause
 from kaito.local.machinery.nodes import ANY, Compiler, Node
 from kaito.local.machinery.quantity_fields import QuantityFields
 from kaito.local.machinery.rules import RuleSet
@@ -22,6 +22,18 @@ Json = dict[str, Any]
 
 OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _LOCK = threading.RLock()
+
+
+RULES_NOT_CHECKED = FieldCause(
+    "<nil>",
+    "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing "
+    "errors to complete validation",
+)
+
+
+def has_blocking(causes: list[FieldCause]) -> bool:
+    """Whether the object is so wrong that its rules cannot be asked."""
+    return any(cause.reason in BLOCKING for cause in causes)
 
 
 class Schema:
@@ -59,7 +71,7 @@ class Schema:
             metadata: Json = {"allOf": [reference, own["metadata"]]} if own.get("metadata") else reference
             properties = {**own, "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": metadata}
             raw = {**self.raw, "type": "object", "properties": properties}
-            return validation.compile_validator(raw, builtin_schemas.closure(reference))
+            return validation.compile_validator(raw, _without_required(builtin_schemas.closure(reference)))
 
     @cached_property
     def _rules(self) -> RuleSet:
@@ -92,8 +104,12 @@ class Schema:
         if self.builtin:
             found.extend(self._quantities.causes(obj))
         else:
-            found.extend(validation.list_causes(self.root, obj))
+            found.extend(validation.structural_causes(self.root, obj))
         return found
+
+    @property
+    def has_rules(self) -> bool:
+        return self._rules.found
 
     def rules(self, obj: Json, old: Json | None = None) -> list[FieldCause]:
         """What the CEL rules say against `obj`. Rules that name `oldSelf` run only where there is an `old`."""
@@ -112,6 +128,13 @@ def _as_checked(definitions: dict[str, Json]) -> dict[str, Json]:
     return {
         name: {key: value for key, value in body.items() if key != "required"} if _is_status(name) else body
         for name, body in definitions.items()
+    }
+
+
+def _without_required(definitions: dict[str, Json]) -> dict[str, Json]:
+    """Of metadata the server checks itself what must be there, in words of its own."""
+    return {
+        name: {key: value for key, value in body.items() if key != "required"} for name, body in definitions.items()
     }
 
 

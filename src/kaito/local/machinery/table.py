@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from kaito.local.machinery import jsonpath, print_apps, print_core, print_pods, print_policy
 from kaito.local.machinery.ages import age
+from kaito.local.machinery.errors import compact
 from kaito.local.machinery.jsonpath import JSONPathError
 from kaito.local.machinery.printing import NAME_COLUMN, Cells, Printer, columns, created, name
 from kaito.local.machinery.resource_info import Column, ResourceInfo
-from kaito.local.machinery.validation import compact
 
 Json = dict[str, Any]
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import jsonschema_rs
 
 from kaito.local.machinery import errors
-from kaito.local.machinery.errors import FieldCause
+from kaito.local.machinery.errors import FieldCause, compact
 from kaito.local.machinery.nodes import Node
 
 Json = dict[str, Any]
@@ -127,12 +127,6 @@ def render_path(path: Path) -> str:
     return "".join(parts)
 
 
-def compact(value: Any, limit: int = 400) -> str:
-    """A value as the messages show it: JSON, cut where it would fill the screen."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
-    return text if len(text) <= limit else f"{text[:limit]}..."
-
-
 def json_type(value: Any) -> str:
     match value:
         case None:
@@ -153,8 +147,6 @@ def json_type(value: Any) -> str:
 
 def _wrong_type(path: str, value: Any, kind: Any) -> FieldCause:
     wanted = ",".join(name for name in kind.types if name != "null")
-    if wanted == "integer,string":
-        wanted = "integer or string"
     given = json.dumps(json_type(value))
     return FieldCause(
         path or "<nil>",
@@ -176,8 +168,7 @@ def _too_long(path: str, value: Any, kind: Any) -> FieldCause:
 
 def _too_many(noun: str) -> Callable[[str, Any, Any], FieldCause]:
     def worded(path: str, value: Any, kind: Any) -> FieldCause:
-        plural = noun if kind.limit != 1 else {"items": "item", "properties": "property"}[noun]
-        message = f"Too many: {len(value)}: must have at most {kind.limit} {plural}"
+        message = f"Too many: {len(value)}: must have at most {kind.limit} {'item' if kind.limit == 1 else noun}"
         return FieldCause(path, message, errors.FIELD_TOO_MANY)
 
     return worded
@@ -208,12 +199,20 @@ def _count(value: Any) -> str:
 
 def _wrong_format(path: str, value: Any, kind: Any) -> FieldCause:
     given = compact(value)
-    return FieldCause(path, f"Invalid value: {given}: {path} in body must be of type {kind.format}: {given}")
+    message = f"Invalid value: {given}: {path} in body must be of type {kind.format}: {given}"
+    return FieldCause(path, message, errors.FIELD_TYPE_INVALID)
+
+
+def _one_of(path: str, value: Any, kind: Any) -> FieldCause:
+    several = isinstance(kind, jsonschema_rs.ValidationErrorKind.OneOfMultipleValid)
+    found = "2 valid alternatives" if several else "none valid"
+    text = f'Invalid value: "": "{path}" must validate one and only one schema (oneOf). Found {found}'
+    return FieldCause("<nil>", text)
 
 
 def _combination(template: str) -> Callable[[str, Any, Any], FieldCause]:
     def worded(path: str, value: Any, kind: Any) -> FieldCause:
-        return FieldCause(path or "<nil>", f"Invalid value: {compact(value)}: " + template.format(path))
+        return FieldCause("<nil>", 'Invalid value: "": ' + template.format(path))
 
     return worded
 
@@ -234,10 +233,7 @@ _WORDING: Final[dict[str, Callable[[str, Any, Any], FieldCause]]] = {
     "minProperties": _body("should have at least {} properties", _count),
     "pattern": _body("should match '{}'"),
     "format": _wrong_format,
-    "oneOfNotValid": _combination('"{}" must validate one and only one schema (oneOf). Found none valid'),
-    "oneOfMultipleValid": _combination(
-        '"{}" must validate one and only one schema (oneOf). Found 2 valid alternatives'
-    ),
+    "oneOf": _one_of,
     "anyOf": _combination('"{}" must validate at least one schema (anyOf)'),
     "not": _combination('"{}" must not validate the schema (not)'),
 }
@@ -263,34 +259,66 @@ _DURATION = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)((\d+(\.\d*
 _MAC = re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}|([0-9a-fA-F]{4}\.){2}[0-9a-fA-F]{4}")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
+
 _FORMATS: Final[dict[str, Callable[[str], bool]]] = {
     "byte": _is_base64,
     "cidr": _is_cidr,
     "duration": lambda text: _DURATION.fullmatch(text) is not None,
+    "uuid": lambda text: _UUID.fullmatch(text) is not None,
     "mac": lambda text: _MAC.fullmatch(text) is not None,
     "k8s-short-name": lambda text: _LABEL.fullmatch(text) is not None,
 }
 
 
-def list_causes(node: Node, value: Any, path: str = "") -> list[FieldCause]:
-    """Elements that occur twice in a set or in a list with keys."""
+_INT32: Final = 2**31
+_INT64: Final = 2**63
+
+
+def structural_causes(node: Node, value: Any, path: str = "") -> list[FieldCause]:
+    """What JSON schema has no word for: elements that occur twice in a set or in a list with keys, numbers that no
+    integer of Kubernetes holds, embedded objects that do not say what they are.
+    """
     found: list[FieldCause] = []
-    _list_causes(node, value, path, found)
+    _structural_causes(node, value, path, found)
     return found
 
 
-def _list_causes(node: Node, value: Any, path: str, found: list[FieldCause]) -> None:
-    if isinstance(value, dict):
+def _structural_causes(node: Node, value: Any, path: str, found: list[FieldCause]) -> None:
+    if isinstance(value, int):
+        if node.type == "integer" or node.int_or_string:
+            found.extend(_range_causes(node, value, path))
+    elif isinstance(value, dict):
+        if node.embedded:
+            found.extend(_embedded_causes(value, path))
         for key, item in value.items():
             child = node.child(key)
-            if child is not None and isinstance(item, dict | list):
-                _list_causes(child, item, _join(path, key), found)
+            if child is not None and isinstance(item, dict | list | int):
+                _structural_causes(child, item, _join(path, key), found)
     elif isinstance(value, list) and node.items is not None:
         if node.list_type != "atomic":
             found.extend(_duplicates(node, value, path))
         for index, item in enumerate(value):
-            if isinstance(item, dict | list):
-                _list_causes(node.items, item, f"{path}[{index}]", found)
+            if isinstance(item, dict | list | int):
+                _structural_causes(node.items, item, f"{path}[{index}]", found)
+
+
+def _range_causes(node: Node, value: int, path: str) -> list[FieldCause]:
+    if not -_INT64 <= value < _INT64:
+        message = f'Invalid value: "number": {path} in body must be of type integer: "number"'
+        return [FieldCause(path, message, errors.FIELD_TYPE_INVALID)]
+    if node.format == "int32" and not -_INT32 <= value < _INT32:
+        message = f'Invalid value: "": Checked value must be of type integer with format int32 in {path}'
+        return [FieldCause("<nil>", message)]
+    return []
+
+
+def _embedded_causes(value: Json, path: str) -> list[FieldCause]:
+    return [
+        FieldCause(f"{path}.{key}", "Required value", errors.FIELD_REQUIRED)
+        for key in ("apiVersion", "kind")
+        if not value.get(key)
+    ]
 
 
 def _duplicates(node: Node, items: list[Any], path: str) -> list[FieldCause]:
