@@ -4,6 +4,8 @@ import json
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,14 +31,30 @@ def test_the_model_learns_what_the_data_teaches(tmp_path: Path) -> None:
 
 def test_interrupted_it_leaves_nothing_behind(tmp_path: Path) -> None:
     command = [*KAITO, "demo", "--folder", str(tmp_path)]
-    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     machine = Machine(tmp_path / "home")
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "home").glob("pods/*")):
-        assert demo.poll() is None, demo.stdout.read() if demo.stdout else ""
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    demo.send_signal(signal.SIGINT)
-    demo.communicate(timeout=60)
+    with start_in_a_terminal(command) as demo:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "home").glob("pods/*")):
+            assert demo.poll() is None, demo.stdout.read() if demo.stdout else ""
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=60)
     assert demo.returncode == 130
     assert not machine.processes()
+
+
+@contextmanager
+def start_in_a_terminal(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """As a shell starts a program in the foreground: with SIGINT at work, which background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with program:
+        try:
+            yield program
+        finally:
+            if program.poll() is None:
+                program.kill()
