@@ -32,6 +32,10 @@ LOOK_SECONDS = 0.005
 PATIENCE = 120.0
 
 
+class Ended(Exception):
+    """The control plane did not come up."""
+
+
 @dataclass(frozen=True)
 class Start:
     """Seconds since the process was started."""
@@ -45,23 +49,27 @@ def start_once(home: Path, *, controllers: bool) -> Start:
     port = free_port()
     command = [sys.executable, "-m", "kaito.cli.main", "up", "--home", str(home)]
     command += ["--port", str(port), "--registry-port", "0", *(() if controllers else ("--no-controllers",))]
-    began = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            api = seconds_until(lambda: answers(port), process, began)
-            ready = seconds_until(lambda: is_ready(home, process.pid), process, began)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
+    with tempfile.TemporaryFile() as output:
+        began = time.perf_counter()
+        with subprocess.Popen(command, stdout=output, stderr=output) as process:
+            try:
+                api = seconds_until(lambda: answers(port), process, began)
+                ready = seconds_until(lambda: is_ready(home, process.pid), process, began)
+            except Ended as error:
+                output.seek(0)
+                raise SystemExit(f"{error}:\n{output.read().decode()}") from error
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait()
     return Start(api, ready)
 
 
 def seconds_until(holds: Callable[[], bool], process: subprocess.Popen[bytes], began: float) -> float:
     while not holds():
         if process.poll() is not None:
-            raise SystemExit(f"kaito up ended with exit code {process.returncode}")
+            raise Ended(f"kaito up ended with exit code {process.returncode}")
         if time.perf_counter() - began > PATIENCE:
-            raise SystemExit(f"kaito up was not ready within {PATIENCE:g} s")
+            raise Ended(f"kaito up was not ready within {PATIENCE:g} s")
         time.sleep(LOOK_SECONDS)
     return time.perf_counter() - began
 
