@@ -244,7 +244,7 @@ def _respond(answer: Answer) -> web.Response:
 async def serving(folder: Path, arm: FakeArm) -> AsyncIterator[AzureConfig]:
     """Azure on loopback while the context lasts; the configuration that leads to it."""
     context = make_certificate(folder)
-    runner = web.AppRunner(arm.application(), access_log=None)
+    runner = web.AppRunner(arm.application(), access_log=None, shutdown_timeout=1.0)  # clients may hold on
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()

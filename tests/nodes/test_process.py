@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-from contextlib import suppress
 from datetime import timedelta
 
 import aiohttp
@@ -22,7 +21,7 @@ from kaito.nodes.providers.simulated.provider import SimulatedProvider
 from kaito.nodes.providers.simulated.scenario import parse_scenario
 from kaito.nodes.provisioner import ProvisionerConfig
 from kaito.nodes.serving import Probes, serve_probes
-from tests.nodes.world import World, eventually, provisioning
+from tests.nodes.world import World, eventually, provisioning, stopped
 from tests.support.cluster import Cluster
 
 QUICK = {"create": 0.05, "node": 0.01, "ready": 0.01, "gpus": 0.01, "delete": 0.05}
@@ -94,20 +93,14 @@ async def test_of_two_provisioners_one_leads_and_the_other_takes_over(cluster: C
         await world.claim("ws1")
         await world.until("ws1", "Launched", "True")
         leader = await holder(world)
-        await stop(first)
+        await stopped(first)
         await world.claim("ws2")
         await world.until("ws2", "Launched", "True")
         assert await holder(world) != leader
     finally:
         for task in (first, second):
             if task is not None:
-                await stop(task)
-
-
-async def stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+                await stopped(task)
 
 
 async def holder(world: World) -> str:

@@ -120,9 +120,18 @@ async def provisioning(
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await stopped(task)
+
+
+async def stopped(task: asyncio.Task[None]) -> None:
+    """Cancels once, as a signal does; a task that does not end for that fails the test and says where it is."""
+    task.cancel()
+    await asyncio.wait({task}, timeout=PATIENCE)
+    if not task.done():
+        where = "".join(str(frame) + "\n" for other in asyncio.all_tasks() for frame in other.get_stack())
+        raise AssertionError(f"the provisioner did not end when it was cancelled:\n{where}")
+    with suppress(asyncio.CancelledError):
+        task.result()
 
 
 @asynccontextmanager
