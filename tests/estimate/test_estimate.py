@@ -1,5 +1,7 @@
 """The coarse estimator: known sizes, and laws that must hold for any."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from kaito.catalog.instances import InstanceType, find_instance_type
 from kaito.catalog.models import Figures, Model, find_model
 from kaito.estimate import Estimate, estimate_serving, estimate_tuning
 from kaito.estimate.kv import bytes_for_context, bytes_per_token
-from kaito.estimate.serving import tensor_parallel
+from kaito.estimate.serving import Demand, Layout, longest_context, tensor_parallel
 from kaito.estimate.tuning import tuning_memory
 
 
@@ -115,3 +117,61 @@ def test_parallelism_divides_the_heads(gpus: int, heads: int) -> None:
     size = tensor_parallel(Figures(heads=heads), gpus)
     assert heads % size == 0
     assert gpus % size == 0
+
+
+@given(
+    weights=st.integers(10**8, 10**12),
+    layers=st.integers(1, 128),
+    kv_heads=st.sampled_from([1, 2, 8, 32]),
+    gpus=st.sampled_from([1, 2, 4]),
+    nodes=st.integers(1, 8),
+)
+def test_more_gpus_never_lower_the_longest_context(
+    weights: int, layers: int, kv_heads: int, gpus: int, nodes: int
+) -> None:
+    figures = Figures(weights_bytes=weights, hidden_size=4096, layers=layers, heads=32, kv_heads=kv_heads)
+    model, usable = Model(name="m", figures=figures), 60 * 2**30
+
+    def longest(layout: Layout) -> int:
+        return longest_context(model, figures, layout, usable, Demand())
+
+    one = longest(Layout(nodes, gpus, nodes, 1))
+    assert longest(Layout(nodes, 2 * gpus, nodes, 1)) >= one
+    assert longest(Layout(nodes + 1, gpus, nodes + 1, 1)) >= one
+
+
+@pytest.mark.parametrize("model", ["llama-3.3-70b-instruct", "deepseek-v3-0324", "qwen/qwen3.5-9b"])
+def test_parts_add_up_and_an_8_bit_cache_is_half(model: str) -> None:
+    type_, found = find_instance_type("Standard_ND96isr_H200_v5"), find_model(model)
+    assert type_ is not None
+    assert found is not None
+    assert found.figures is not None
+    full, half = (estimate_serving(found, type_, context=32768, cache_bytes=size) for size in (2, 1))
+    assert sum(full.parts.values()) == full.per_gpu_bytes
+    state = found.figures.state_bytes or 0
+    assert full.kv_cache_bytes - state == 2 * (half.kv_cache_bytes - state)
+
+
+def test_linear_layers_keep_a_state_and_no_cache() -> None:
+    found = find_model("qwen/qwen3.5-9b")
+    assert found is not None
+    figures = found.figures
+    assert figures is not None
+    per_token = bytes_for_context(figures, 2001) - bytes_for_context(figures, 2000)
+    assert per_token == 8 * 2 * 4 * 256 * 2  # eight of 32 layers have attention
+
+
+def test_a_plan_takes_less_than_50_ms() -> None:
+    started = time.perf_counter()
+    for _ in range(20):
+        serving("llama-3.3-70b-instruct", "Standard_ND96amsr_A100_v4", 131072)
+    assert (time.perf_counter() - started) / 20 < 0.05
+
+
+def test_a_4_bit_base_is_refused_where_the_gpus_cannot() -> None:
+    model, type_ = find_model("phi-3-mini-128k-instruct"), find_instance_type("Standard_NV6")
+    assert model is not None
+    assert type_ is not None
+    estimate = estimate_tuning(model, type_, method="qlora")
+    assert not estimate.fits
+    assert "compute capability 5.2" in estimate.why

@@ -19,11 +19,13 @@ def alternatives(
     *,
     count: int = 5,
 ) -> list[tuple[InstanceType, Estimate]]:
-    """The `count` smallest other types that fit on one node or a few, of the same cloud and GPU resource."""
+    """The `count` cheapest or smallest types that fit, of the same cloud, GPU resource and architecture."""
     same = (
         type_
         for type_ in candidates
-        if type_.cloud == instance.cloud and type_.resource == instance.resource and type_.name != instance.name
+        if type_.name != instance.name
+        and (type_.cloud, type_.resource, type_.architecture)
+        == (instance.cloud, instance.resource, instance.architecture)
     )
     found = [(type_, estimate(type_)) for type_ in same]
     fitting = [(type_, result) for type_, result in found if result.fits and result.nodes <= 4]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace as replace_fields
 
-from kaito.catalog.gpus import INT8, NF4, tflops_16bit
+from kaito.catalog.gpus import BF16, INT8, NF4, tflops_16bit
 from kaito.catalog.instances import InstanceType
 from kaito.catalog.models import Figures, Model
 from kaito.estimate import activations
@@ -182,9 +182,12 @@ def _estimate(
     at = f"a batch of {asked.batch} x {asked.length}" if asked.batch > 1 else f"{asked.length}"
     what = f"{method} of {model.name} at {at} tokens needs {in_words(memory.total)} on one GPU"
     has = f"{instance.name} has {in_words(usable)} usable"
-    fits = memory.total <= usable
+    cannot = _cannot(instance, asked)
+    fits = memory.total <= usable and not cannot
     why = f"{what}; {has}, room for a batch of {max(1, batch)}" if fits else f"{what}, but {has}"
-    if not fits and 0 < batch < asked.batch:
+    if cannot:
+        why = f"{instance.name} {cannot}"
+    elif not fits and 0 < batch < asked.batch:
         why += f"; a batch of {batch} fits"
     base = Estimate(fits, 1, instance.gpu_count, 1, 1, 1, memory.base, 0, memory.total - memory.base, memory.total, why)
     return replace_fields(
@@ -206,7 +209,15 @@ def _notes(instance: InstanceType, asked: TuningSettings) -> list[str]:
     notes = []
     if instance.gpu_count > 1:
         notes.append(f"tuning uses one of the {instance.gpu_count} GPUs")
-    needed = {4: NF4, 8: INT8}.get(asked.base_bits)
-    if needed and instance.compute_capability is not None and instance.compute_capability < needed:
-        notes.append(f"a {asked.base_bits}-bit base needs compute capability {needed}, this has less: use lora")
+    if asked.base_bits == 16 and instance.compute_capability is not None and instance.compute_capability < BF16:
+        notes.append("the GPUs have no bfloat16: training runs in float16")
     return notes
+
+
+def _cannot(instance: InstanceType, asked: TuningSettings) -> str:
+    """Why the GPUs cannot compute with such a base at all; empty where they can or nothing is known."""
+    needed = {4: NF4, 8: INT8}.get(asked.base_bits)
+    has = instance.compute_capability
+    if needed is None or has is None or has >= needed:
+        return ""
+    return f"has compute capability {has}, and a {asked.base_bits}-bit base needs {needed}: take lora or newer GPUs"
