@@ -12,6 +12,7 @@ from kaito.kube.client import Client
 from kaito.kube.errors import ApiError
 from kaito.kube.resources import untyped
 from kaito.local.agent import AgentConfig, NodeAgent
+from kaito.local.up.networks import Networks, claim_networks
 from tests.support.cluster import Cluster
 
 PODS = untyped("", "v1", "pods", "Pod", True)
@@ -36,9 +37,12 @@ class Bench:
         self.client = client
         self.agent: NodeAgent | None = None
         self._task: asyncio.Task[None] | None = None
+        self._networks: Networks | None = None
 
     async def start_agent(self, **changes: Any) -> NodeAgent:
-        config = agent_config(self.cluster, **changes)
+        # Pods listen on fixed ports of their addresses, so a control plane that runs beside us must not share them.
+        self._networks = claim_networks(self.cluster.home)
+        config = agent_config(self.cluster, pod_network=self._networks.pods, **changes)
         self.agent = NodeAgent(self.client, config)
         self.cluster.set_backend(self.agent.backend)
         self._task = asyncio.create_task(self.agent.run())
@@ -55,6 +59,8 @@ class Bench:
         assert self.agent is not None
         await self.agent.stop_pods(1.0)
         await self.kill_agent()
+        if self._networks is not None:
+            self._networks.release()
 
     async def _is_ready(self) -> bool:
         assert self._task is not None
