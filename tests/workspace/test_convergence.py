@@ -11,7 +11,7 @@ import yaml
 from kaito.api.workspace import LABEL_WORKSPACE
 from kaito.kube.resources import MACHINES, NODE_CLAIMS, NODE_CLAIMS_V1BETA1, Resource
 from kaito.workspace.settings import Settings
-from tests.workspace.builders import INFERENCE, TUNING, annotated, changed
+from tests.workspace.builders import INFERENCE, SETTINGS, TUNING, annotated, changed
 from tests.workspace.world import World, node
 
 BYO = Settings(node_mode="byo", runtime_image="kaito/runtime:test")
@@ -67,6 +67,40 @@ def test_converges_after_a_crash_at_every_write(workspace: dict[str, Any]) -> No
             assert made["nodeclaims"] == world.workspace["status"]["targetNodeCount"], (crash, at_round)
             assert made["jobs"] <= 1, (crash, at_round)
             assert made["deployments"] + made["statefulsets"] <= 1, (crash, at_round)
+
+
+GPU_LABELS = {"nvidia.com/gpu.product": "A10", "nvidia.com/gpu.count": "1", "nvidia.com/gpu.memory": "23028"}
+MODES: dict[str, tuple[Settings, Resource[Any] | None]] = {
+    "byo": (BYO, None),
+    "karpenter": (KARPENTER, NODE_CLAIMS),
+    "machine": (SETTINGS, MACHINES),
+}
+
+
+def in_mode(base: dict[str, Any], mode: str) -> World:
+    settings, api = MODES[mode]
+    if mode != "byo":
+        return World(base, settings, api)
+    world = World(changed(base, {"resource.instanceType": None}), settings, api)
+    world.put("nodes", node("mine", {**base["resource"]["labelSelector"]["matchLabels"], **GPU_LABELS}))
+    return world
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("base", [TUNING, INFERENCE], ids=["tuning", "inference"])
+def test_converges_after_a_crash_in_every_node_mode(base: dict[str, Any], mode: str) -> None:
+    for crash in range(6):
+        for at_round in range(16):
+            world = in_mode(base, mode)
+            for number in range(at_round):
+                world.reconcile(crash_after=crash if number == at_round - 1 else None)
+                world.step()
+            converge(world)
+            made = Counter(kind for kind, _ in world.created)
+            claims = {"byo": (0, 0), "karpenter": (1, 0), "machine": (0, 1)}[mode]
+            assert (made["nodeclaims"], made["machines"]) == claims, (crash, at_round)
+            assert made["jobs"] == (base is TUNING), (crash, at_round)
+            assert made["deployments"] == 1, (crash, at_round)
 
 
 def test_tuning_ends_as_a_server_of_the_adapter_by_digest() -> None:
