@@ -91,6 +91,7 @@ async def test_sigterm_finishes_what_was_accepted(tmp_path: Path) -> None:
     try:
         assert process.stdout is not None
         async with asyncio.timeout(120):
+            assert json.loads(await process.stdout.readline())["event"] == "listening"
             ready = json.loads(await process.stdout.readline())
         assert ready["event"] == "serving"
         url = f"http://127.0.0.1:{port}/v1/completions"

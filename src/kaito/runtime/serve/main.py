@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Coroutine
 from typing import Any
 
 from aiohttp import web
 
 from kaito.runtime.errors import StepError
 from kaito.runtime.serve.app import Surface
-from kaito.runtime.serve.engines.base import Engine
+from kaito.runtime.serve.engines.base import Lifecycle
 from kaito.runtime.serve.engines.choose import choose_engine
+from kaito.runtime.serve.engines.vllm.server import VllmServer
+from kaito.runtime.serve.proxy import ProxySurface
 from kaito.runtime.serve.settings import Settings, read_settings
 from kaito.runtime.serve.state import ServerState
 from kaito.runtime.step import Step, run_step
@@ -37,7 +40,11 @@ async def _serve(step: Step, settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     engine = choose_engine(settings, step)
     state = ServerState()
-    surface = Surface(engine, settings, state, step.progress)
+    surface: Surface | ProxySurface
+    if isinstance(engine, VllmServer):
+        surface = ProxySurface(engine, settings, state, step.progress)
+    else:
+        surface = Surface(engine, settings, state, step.progress)
     # A client that goes away cancels its handler, and with it the sequence in the batch.
     runner = web.AppRunner(
         surface.application(), handler_cancellation=True, access_log=None, shutdown_timeout=settings.drain_timeout
@@ -45,7 +52,9 @@ async def _serve(step: Step, settings: Settings) -> None:
     await runner.setup()
     try:
         site = await _listen(runner, settings)
-        await _until(stop, _load_and_watch(step, settings, engine, state, runner))
+        host, port = runner.addresses[0][:2]
+        step.say("listening", host=host, port=port)
+        await _until(stop, _load_and_watch(step, settings, engine, state, port))
         step.progress.running("draining: new requests are refused, those at work are finished")
         step.say("draining", active=state.active)
         await site.stop()
@@ -69,9 +78,7 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> web.TCPSite:
     return site
 
 
-async def _load_and_watch(
-    step: Step, settings: Settings, engine: Engine, state: ServerState, runner: web.AppRunner
-) -> None:
+async def _load_and_watch(step: Step, settings: Settings, engine: Lifecycle, state: ServerState, port: int) -> None:
     step.progress.running(f"loading {settings.model_name}")
     began = step.clock()
     await engine.start()
@@ -79,14 +86,13 @@ async def _load_and_watch(
     state.phase = "ready"
     step.progress.running("the model answers")
     names = [model.name for model in engine.models()]
-    address: Any = runner.addresses[0]
-    step.say("serving", models=names, host=address[0], port=address[1], loaded_in_seconds=round(seconds, 2))
+    step.say("serving", models=names, port=port, loaded_in_seconds=round(seconds, 2))
     while engine.is_alive:
         await asyncio.sleep(ALIVE_INTERVAL)
-    raise StepError("EngineStopped", "the engine stopped after repeated failures; the log above has the traces")
+    raise StepError("EngineStopped", "the engine stopped and cannot answer again; the log above says why")
 
 
-async def _until(stop: asyncio.Event, work: Any) -> None:
+async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
     """Run `work` until it fails or `stop` is set."""
     working = asyncio.create_task(work)
     stopping = asyncio.create_task(stop.wait())

@@ -36,6 +36,8 @@ class Settings:
     """The `vllm:` map of inference_config.yaml; the built-in engine reads the keys that it has too."""
     api_keys: frozenset[str] = frozenset()
     can_load_adapters: bool = False
+    max_waiting: int = 0
+    """Requests that may wait; 0 leaves it to the engine."""
     max_body: int = 4 << 20  # bytes
     request_timeout: float = 600.0  # seconds
     drain_timeout: float = 30.0  # seconds
@@ -71,6 +73,7 @@ def read_settings(step: Step) -> Settings:
         engine_options=_engine_options(step),
         api_keys=_api_keys(step),
         can_load_adapters=environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "").lower() in ("1", "true"),
+        max_waiting=int(step.number("KAITO_MAX_WAITING", 0)),
         request_timeout=step.number("KAITO_REQUEST_TIMEOUT", 600),
         drain_timeout=step.number("KAITO_DRAIN_TIMEOUT", 30),
     )
@@ -128,7 +131,13 @@ def _engine_options(step: Step) -> Mapping[str, Any]:
         raise InputError(
             "ConfigInvalid", "inference_config.yaml: `vllm` is not a map", "write `vllm:` and keys below it"
         )
-    return {str(key).replace("_", "-"): value for key, value in options.items()}
+    return {_flag(str(key)): value for key, value in options.items()}
+
+
+def _flag(key: str) -> str:
+    """`max_model_len` as `max-model-len`; in a dotted key what follows the dot names a field, and is left as it is."""
+    flag, dot, fields = key.removeprefix("--").partition(".")
+    return flag.replace("_", "-") + dot + fields
 
 
 def _api_keys(step: Step) -> frozenset[str]:

