@@ -128,8 +128,9 @@ def _answer(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]
             response["warnings"] = list(verdict.warnings)
         if verdict.faults:
             response["status"] = {
-                "code": 422,
-                "reason": "Invalid",
+                # 422 would be right too, but old kubectl then says "The request is invalid" and nothing else.
+                "code": 400,
+                "reason": "BadRequest",
                 "message": "; ".join(fault.rstrip(".") for fault in verdict.faults),
             }
         body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
