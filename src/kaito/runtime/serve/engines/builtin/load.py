@@ -45,7 +45,7 @@ def use_threads(model: StepModel, wanted: int | None) -> None:
     if model.device.type != "cpu":
         return
     cores = max(1, len(os.sched_getaffinity(0)))
-    count = wanted or (1 if model.model.num_parameters() < SMALL_MODEL else cores)
+    count = wanted or (1 if model.parameters < SMALL_MODEL else cores)
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
 

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from kaito.runtime.errors import InputError
+from kaito.runtime.serve.engines.builtin.packed import PackedLinear, linear_weight
 
 # Parts of PEFT that change the computation in ways this engine does not carry out; each must be unset.
 UNSUPPORTED = ("use_dora", "modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters",
@@ -145,13 +146,11 @@ def _scaling(config: Mapping[str, Any], module: str, rank: int) -> float:
 
 
 def _shape(module: torch.nn.Module) -> tuple[int, int] | None:
-    """(out, in) of a linear layer; GPT-2's Conv1D keeps its weight the other way round."""
-    weight = getattr(module, "weight", None)
-    if isinstance(module, torch.nn.Linear):
-        return module.out_features, module.in_features
-    if type(module).__name__ == "Conv1D" and isinstance(weight, torch.Tensor):
-        return weight.shape[1], weight.shape[0]
-    return None
+    """(out, in) of a linear layer."""
+    if isinstance(module, (PackedLinear, torch.nn.Linear)):
+        return int(module.out_features), int(module.in_features)
+    weight = linear_weight(module)
+    return None if weight is None else (weight.shape[0], weight.shape[1])
 
 
 def _name_of_head(model: torch.nn.Module, modules: Mapping[str, torch.nn.Module]) -> str:

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from kaito.runtime.errors import InputError
 from kaito.runtime.serve.engines.builtin.kv import Segment, SegmentedAttention, SequenceCache
 from kaito.runtime.serve.engines.builtin.lora import Adapter, Group, LoraLayers
+from kaito.runtime.serve.engines.builtin.packed import pack_linear_layers
 from kaito.runtime.serve.engines.builtin.scheduler import Share
 
 _NUMBERS = itertools.count()
@@ -37,6 +38,7 @@ class StepModel:
     lora: LoraLayers
     context_length: int
     ends: frozenset[int]
+    parameters: int
     bytes_per_token: int = 0
 
     @property
@@ -88,11 +90,20 @@ class StepModel:
         return logits[: len(results)]
 
     @torch.inference_mode()
-    def check(self) -> None:
-        """Compare with the model's own attention on a few tokens. Raises InputError."""
-        ids = [(7 * n + 3) % self.vocabulary_size for n in range(CHECK_TOKENS)]
+    def own_logits(self) -> torch.Tensor:
+        """Logits after the tokens of `check`, by the model as it came: its own attention, its own layers."""
         self.model.set_attn_implementation("eager")
-        expected = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False).logits[0, -1].float()
+        out = self.model(input_ids=torch.tensor([self._check_ids()], device=self.device), use_cache=False)
+        logits: torch.Tensor = out.logits[0, -1].float()
+        return logits
+
+    def _check_ids(self) -> list[int]:
+        return [(7 * n + 3) % self.vocabulary_size for n in range(CHECK_TOKENS)]
+
+    @torch.inference_mode()
+    def check(self, expected: torch.Tensor) -> None:
+        """Compare with the model's own logits on a few tokens. Raises InputError."""
+        ids = self._check_ids()
         self.model.set_attn_implementation(self.attention.name)
         cache, logits = SequenceCache(), expected
         half = CHECK_TOKENS // 2
@@ -124,10 +135,20 @@ def load_step_model(folder: Path, dtype: str, max_length: int | None) -> StepMod
     attention = SegmentedAttention(f"kaito_segmented_{next(_NUMBERS)}")
     attention.register()
     made = StepModel(
-        model, tokenizer, attention, LoraLayers(model), _context_length(config, max_length), _ends(model, tokenizer)
+        model=model,
+        tokenizer=tokenizer,
+        attention=attention,
+        lora=LoraLayers(model),
+        context_length=_context_length(config, max_length),
+        ends=_ends(model, tokenizer),
+        parameters=int(model.num_parameters()),
     )
     try:
-        made.check()
+        expected = made.own_logits()
+        if device.type == "cpu":
+            pack_linear_layers(model)
+            made.lora = LoraLayers(model)
+        made.check(expected)
     except (TypeError, AttributeError, ValueError, NotImplementedError, IndexError, RuntimeError, KeyError) as error:
         raise _unsupported(model, f"{type(error).__name__}: {error}") from error
     return made
