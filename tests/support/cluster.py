@@ -49,6 +49,27 @@ def kubectl_path() -> str:
     pytest.skip(message)
 
 
+def send_request(
+    connection: http.client.HTTPSConnection,
+    method: str,
+    path: str,
+    body: object,
+    headers: dict[str, str] | None,
+    *,
+    token: str,
+) -> Answer:
+    """A dict or list is sent as JSON; bytes and text as they are. A header that is empty is not sent."""
+    sent = {"Authorization": f"Bearer {token}", "User-Agent": "test/1", **(headers or {})}
+    content = body.encode() if isinstance(body, str) else body
+    if isinstance(body, dict | list):
+        content = json.dumps(body).encode()
+        sent.setdefault("Content-Type", "application/json")
+    connection.request(method, path, content, {name: value for name, value in sent.items() if value})
+    response = connection.getresponse()
+    answer = response.read()
+    return Answer(response.status, dict(response.getheaders()), answer)
+
+
 class Cluster:
     """A running API server. `kubeconfig`, `url`, `ca` and `token` are for clients; `home` is its data folder."""
 
@@ -111,17 +132,9 @@ class Cluster:
         self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None, *, token: str = ""
     ) -> Answer:
         """One request of its own connection. A dict or list is sent as JSON; bytes and text as they are."""
-        sent = {"Authorization": f"Bearer {token or self.token}", "User-Agent": "test/1", **(headers or {})}
-        content = body.encode() if isinstance(body, str) else body
-        if isinstance(body, dict | list):
-            content = json.dumps(body).encode()
-            sent.setdefault("Content-Type", "application/json")
         connection = self.connect()
         try:
-            connection.request(method, path, content, {name: value for name, value in sent.items() if value})
-            response = connection.getresponse()
-            answer = response.read()
-            return Answer(response.status, dict(response.getheaders()), answer)
+            return send_request(connection, method, path, body, headers, token=token or self.token)
         finally:
             connection.close()
 

@@ -8,8 +8,9 @@ import sys
 
 SCRIPT = """
 import json, sys
-from kaito.local.machinery.rules import Expression
-value = Expression.compile("self.lowerAscii() + string(min([2, 1]))").evaluate({"self": "A"})
+from kaito.local.machinery.rules import Expression, Scope
+expression = Expression.compile("self.lowerAscii() + string(min([2, 1]))")
+value = Scope("A", "", expression.functions).evaluate(expression, optional=False)
 before = sorted(name for name in ("typer", "rich", "prompt_toolkit") if name in sys.modules)
 import cel
 print(json.dumps({"value": value, "before": before, "whole": cel.evaluate("1 + 1")}))

@@ -55,6 +55,7 @@ class EscapedNames:
 
     def __init__(self, root: Node) -> None:
         self._reaching: dict[int, bool] = {}
+        self._aliases: dict[int, dict[str, str]] = {}
         self.found = self._collect(root)
 
     def _collect(self, node: Node) -> bool:
@@ -62,7 +63,9 @@ class EscapedNames:
         if known is not None:
             return known
         self._reaching[id(node)] = False  # a type that contains itself ends here
-        own = node.format in _TEMPORAL or any(escape(name) != name for name in node.properties)
+        aliases = {name: escape(name) for name in node.properties if escape(name) != name}
+        self._aliases[id(node)] = aliases
+        own = node.format in _TEMPORAL or bool(aliases)
         children = [self._collect(child) for child in node.children()]
         self._reaching[id(node)] = own or any(children)
         return self._reaching[id(node)]
@@ -79,7 +82,10 @@ class EscapedNames:
         if not isinstance(value, dict):
             return value
         seen = {key: self._child(node, key, item) for key, item in value.items()}
-        return seen | {escape(key): seen[key] for key in value if key in node.properties}
+        for key, alias in self._aliases[id(node)].items():
+            if key in seen:
+                seen[alias] = seen[key]
+        return seen
 
     def _child(self, node: Node, key: str, item: Any) -> Any:
         child = node.child(key)

@@ -51,8 +51,38 @@ class Expression:
         functions = {name: call for name, call in all_functions().items() if name.rpartition(".")[2] in names}
         return cls(program, functions, "oldSelf" in program.variables())
 
-    def evaluate(self, variables: Json) -> Any:
-        return self.program.execute(load_engine().Context(variables=variables, functions=self.functions))
+
+
+class Scope:
+    """What the rules of one place see: `self`, and `oldSelf` where there is one.
+
+    The engine copies the values into its own form once for all rules of the place, which costs more than most rules.
+    """
+
+    def __init__(self, value: Any, old: Any, functions: dict[str, Callable[..., Any]]) -> None:
+        self.old = old
+        self._value = value
+        self._functions = functions
+        self._context: Any = None
+        self._optional_context: Any = None
+
+    def evaluate(self, expression: Expression, *, optional: bool) -> Any:
+        """`optional`: the rule sees `oldSelf` as an optional value, which is there even when nothing was."""
+        return expression.program.execute(self._optional() if optional else self._plain())
+
+    def _plain(self) -> Any:
+        if self._context is None:
+            variables = {"self": self._value} if self.old is _ABSENT else {"self": self._value, "oldSelf": self.old}
+            self._context = load_engine().Context(variables=variables, functions=self._functions)
+        return self._context
+
+    def _optional(self) -> Any:
+        if self._optional_context is None:
+            kind = load_engine().OptionalValue
+            old = kind.none() if self.old is _ABSENT else kind.of(self.old)
+            variables = {"self": self._value, "oldSelf": old}
+            self._optional_context = load_engine().Context(variables=variables, functions=self._functions)
+        return self._optional_context
 
 
 @dataclass(frozen=True)
@@ -90,32 +120,32 @@ class Rule:
             broken=broken,
         )
 
-    def check(self, raw: Any, value: Any, old: Any, path: str, kind: str) -> FieldCause | None:
-        """`raw` is the value as the object has it, `value` and `old` are what the rule sees."""
+    @property
+    def functions(self) -> dict[str, Callable[..., Any]]:
+        """What its expressions call, by name."""
+        expressions = (self.expression, self.message_expression)
+        return {name: call for each in expressions if each for name, call in each.functions.items()}
+
+    def check(self, raw: Any, scope: Scope, path: str, kind: str) -> FieldCause | None:
+        """`raw` is the value as the object has it."""
         if self.expression is None:
             return FieldCause(path or "<nil>", f"Invalid value: {kind}: rule compile error: {self.broken}")
-        variables = {"self": value}
-        if self.optional_old:
-            optional = load_engine().OptionalValue
-            variables["oldSelf"] = optional.none() if old is _ABSENT else optional.of(old)
-        elif self.expression.uses_old:
-            if old is _ABSENT:
-                return None
-            variables["oldSelf"] = old
+        if self.expression.uses_old and not self.optional_old and scope.old is _ABSENT:
+            return None
         try:
-            holds = self.expression.evaluate(variables)
+            holds = scope.evaluate(self.expression, optional=self.optional_old)
         except EVALUATION_ERRORS as error:
             return self._cause(f"{_reason_of(error)} evaluating rule: {self.text}", path, f"{kind}: ", "")
         if holds is True:
             return None
         shown = "" if isinstance(raw, dict | list) else f"{compact(raw)}: "
-        return self._cause(self._words(variables), path, shown, self.reason)
+        return self._cause(self._words(scope), path, shown, self.reason)
 
-    def _words(self, variables: Json) -> str:
+    def _words(self, scope: Scope) -> str:
         if self.message_expression is None:
             return self.message
         try:
-            text = self.message_expression.evaluate(variables)
+            text = scope.evaluate(self.message_expression, optional=self.optional_old)
         except EVALUATION_ERRORS:
             return self.message
         return text if isinstance(text, str) and text.strip() and "\n" not in text else self.message
@@ -144,6 +174,7 @@ class RuleSet:
         self._root = root
         self._names = EscapedNames(root)
         self._rules: dict[int, tuple[Rule, ...]] = {}
+        self._functions: dict[int, dict[str, Callable[..., Any]]] = {}
         self._reaching: dict[int, bool] = {}
         self.found = self._collect(root)
 
@@ -152,7 +183,8 @@ class RuleSet:
         if known is not None:
             return known
         self._reaching[id(node)] = False  # until its children are known; a type that contains itself ends here
-        self._rules[id(node)] = tuple(Rule.read(raw) for raw in node.rules)
+        rules = self._rules[id(node)] = tuple(Rule.read(raw) for raw in node.rules)
+        self._functions[id(node)] = {name: call for rule in rules for name, call in rule.functions.items()}
         children = [self._collect(child) for child in node.children()]
         self._reaching[id(node)] = bool(node.rules) or any(children)
         return self._reaching[id(node)]
@@ -165,12 +197,8 @@ class RuleSet:
     def _visit(self, node: Node, value: Any, old: Any, path: str) -> Iterator[FieldCause]:
         if value is None or not self._reaching[id(node)]:
             return
-        kind = f'"{node.type or "object"}"'
-        for rule in self._rules[id(node)]:
-            before = old if old is _ABSENT else self._names.visible(node, old)
-            cause = rule.check(value, self._names.visible(node, value), before, path, kind)
-            if cause is not None:
-                yield cause
+        if node.rules:
+            yield from self._check(node, value, old, path)
         if isinstance(value, dict):
             previous = old if isinstance(old, dict) else {}
             for key, item in value.items():
@@ -180,6 +208,16 @@ class RuleSet:
         elif isinstance(value, list) and node.items is not None:
             for index, item in enumerate(value):
                 yield from self._visit(node.items, item, _previous(node, item, old), f"{path}[{index}]")
+
+
+    def _check(self, node: Node, value: Any, old: Any, path: str) -> Iterator[FieldCause]:
+        before = old if old is _ABSENT else self._names.visible(node, old)
+        scope = Scope(self._names.visible(node, value), before, self._functions[id(node)])
+        kind = f'"{node.type or "object"}"'
+        for rule in self._rules[id(node)]:
+            cause = rule.check(value, scope, path, kind)
+            if cause is not None:
+                yield cause
 
 
 def _previous(node: Node, item: Any, old: Any) -> Any:
