@@ -15,7 +15,9 @@ import socket
 import ssl
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -70,7 +72,7 @@ class RealCluster:
         self._run("etcd", *self._etcd_flags())
         self._run("kube-apiserver", *self._apiserver_flags())
         try:
-            self._wait()
+            wait_until(self._is_ready, "kube-apiserver is not ready")
         except BaseException:
             self.stop()
             raise
@@ -100,6 +102,20 @@ class RealCluster:
         location = urlsplit(self.url)
         assert location.hostname is not None
         return http.client.HTTPSConnection(location.hostname, location.port, timeout=timeout, context=context)
+
+    def create_crd(self, definition: dict[str, Any]) -> None:
+        """Makes it unless it is there, and waits until its kind is served."""
+        name = definition["metadata"]["name"]
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        answer = self.request("POST", path, definition)
+        assert answer.code in (201, 409), answer.body
+        spec = definition["spec"]
+        served = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+        wait_until(lambda: self.request("GET", served).code == 200, f"{name} is not served")
+
+    def environment(self) -> dict[str, str]:
+        """For programs that talk to this cluster."""
+        return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "HOME": str(self.home)}
 
     def _etcd_flags(self) -> list[str]:
         return [
@@ -135,20 +151,14 @@ class RealCluster:
             process = subprocess.Popen([str(self._programs / program), *flags], stdout=output, stderr=output)
         self._processes.append(process)
 
-    def _wait(self) -> None:
-        until = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                if self.request("GET", "/readyz").code == 200:
-                    return
-            except OSError:
-                pass  # it does not listen yet
-            for process, program in zip(self._processes, ("etcd", "kube-apiserver"), strict=True):
-                if process.poll() is not None:
-                    raise RuntimeError(f"{program} ended: {(self.home / f'{program}.log').read_text()[-2000:]}")
-            if time.monotonic() > until:
-                raise TimeoutError(f"kube-apiserver was not ready in {START_SECONDS:g} s")
-            time.sleep(0.2)
+    def _is_ready(self) -> bool:
+        for process, program in zip(self._processes, ("etcd", "kube-apiserver"), strict=True):
+            if process.poll() is not None:
+                raise RuntimeError(f"{program} ended: {(self.home / f'{program}.log').read_text()[-2000:]}")
+        try:
+            return self.request("GET", "/readyz").code == 200
+        except OSError:
+            return False  # it does not listen yet
 
     def _write_kubeconfig(self) -> None:
         """For kubectl, which is run against this server too."""
@@ -162,6 +172,14 @@ class RealCluster:
         }
         self.kubeconfig.write_text(yaml.safe_dump(config))
         self.kubeconfig.chmod(0o600)
+
+
+def wait_until(holds: Callable[[], bool], told: str) -> None:
+    until = time.monotonic() + START_SECONDS
+    while not holds():
+        if time.monotonic() > until:
+            raise TimeoutError(f"{told} after {START_SECONDS:g} s")
+        time.sleep(0.2)
 
 
 def free_port() -> int:

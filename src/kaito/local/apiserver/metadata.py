@@ -45,8 +45,14 @@ SYSTEM_FIELDS = (
 
 
 def check_type(call: Call, obj: Object) -> None:
-    """The body's apiVersion and kind are those of the URL, and its metadata is an object."""
+    """The body's apiVersion and kind are those of the URL, and its metadata is an object.
+
+    A built-in kind may be sent without them, as the official Python client does: the URL says what it is.
+    """
     info = call.resource.info
+    if not call.resource.crd:
+        obj["kind"] = obj.get("kind") or info.kind
+        obj["apiVersion"] = obj.get("apiVersion") or info.api_version
     version, kind = obj.get("apiVersion"), obj.get("kind")
     if not kind:
         raise bad_request("Object 'Kind' is missing in the body")
