@@ -5,8 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -209,25 +210,61 @@ def test_list_then_watch_sees_every_write_once(cluster: Cluster) -> None:
     assert seen == final
 
 
-def test_a_watcher_that_never_reads_is_cut_off_and_slows_nobody(tmp_path: Path) -> None:
+def test_a_watch_that_ends_has_told_all_that_its_bookmark_speaks_for(cluster: Cluster) -> None:
+    """A client that reads late, when the watch is over: what came while its socket was full is told before the end."""
+    start = cluster.request("GET", CONFIG_MAPS).json()["metadata"]["resourceVersion"]
+    query = f"watch=1&allowWatchBookmarks=true&timeoutSeconds=1&resourceVersion={start}"
+    names = [f"big-{number}" for number in range(30)]
+    with watching(cluster, f"{CONFIG_MAPS}?{query}") as watch:
+        for name in names:  # more than the sockets between the two hold
+            assert cluster.request("POST", CONFIG_MAPS, config_map(name, None, text="x" * 700_000)).code == 201
+        time.sleep(1.0)
+        events = watch.rest()
+    assert [obj["metadata"]["name"] for type_, obj in events if type_ != "BOOKMARK"] == names
+    assert events[-1][0] == "BOOKMARK"
+
+
+WATCHERS, DEAF, WRITES = 50, 10, 60
+"""Watchers in all, of which so many never read."""
+
+
+def test_of_fifty_watchers_those_that_never_read_are_cut_off_and_slow_nobody(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "home", watch_buffer=20)
     cluster.start()
+    path, headers = f"{CONFIG_MAPS}?watch=1", {"Authorization": f"Bearer {cluster.token}"}
+    deaf = [cluster.connect() for _ in range(DEAF)]
+    names = [f"big-{number}" for number in range(WRITES)]
+    seen: list[list[str]] = []
+
+    def read(watch: Watch) -> None:
+        seen.append([watch.next()[1]["metadata"]["name"] for _ in names])
+
     try:
-        connection = cluster.connect()
-        path = f"{CONFIG_MAPS}?watch=1"
-        connection.request("GET", path, headers={"Authorization": f"Bearer {cluster.token}"})
-        with watching(cluster, path) as reader:
-            for number in range(60):
-                body = config_map(f"big-{number}", None, text="x" * 500_000)
-                assert cluster.request("POST", CONFIG_MAPS, body).code == 201
-                assert reader.next()[1]["metadata"]["name"] == f"big-{number}"
-        lines = 0
-        with pytest.raises((http.client.IncompleteRead, ConnectionError, OSError)):
-            response = connection.getresponse()
-            while received := response.read1(1 << 20):
-                lines += received.count(b"\n")
-            raise ConnectionError("the stream ended")
-        assert lines < 60
-        connection.close()
+        for connection in deaf:
+            connection.request("GET", path, headers=headers)
+        with ExitStack() as stack:
+            readers = [stack.enter_context(watching(cluster, path)) for _ in range(WATCHERS - DEAF)]
+            threads = [threading.Thread(target=read, args=(reader,)) for reader in readers]
+            for thread in threads:
+                thread.start()
+            for name in names:
+                assert cluster.request("POST", CONFIG_MAPS, config_map(name, None, text="x" * 200_000)).code == 201
+            for thread in threads:
+                thread.join()
+        assert seen == [names] * (WATCHERS - DEAF)
+        for connection in deaf:
+            assert lines_until_cut_off(connection) < WRITES
     finally:
+        for connection in deaf:
+            connection.close()
         cluster.stop()
+
+
+def lines_until_cut_off(connection: http.client.HTTPSConnection) -> int:
+    lines = 0
+    with pytest.raises((http.client.IncompleteRead, ConnectionError, OSError)):
+        response = connection.getresponse()
+        while received := response.read1(1 << 20):
+            lines += received.count(b"\n")
+        raise ConnectionError("the stream ended")
+    return lines

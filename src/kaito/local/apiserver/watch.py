@@ -124,15 +124,22 @@ class Watch:
                 if request.transport is not None:
                     request.transport.abort()
                 return
-            lines = [line for event in events if (line := self._event_line(event))]
+            lines = self._event_lines(events)
             if clock() >= next_bookmark:
                 next_bookmark = clock() + self._config.bookmark_seconds
                 if self._options.bookmarks:
                     lines.append(self._bookmark({}))
             if lines:
                 await response.write(b"".join(lines))
+        # The last bookmark speaks for all that came before it, so that must be told first.
+        lines = self._event_lines(subscription.take())
         if self._options.bookmarks:
-            await response.write(self._bookmark({}))
+            lines.append(self._bookmark({}))
+        if lines and not subscription.overflowed:
+            await response.write(b"".join(lines))
+
+    def _event_lines(self, events: list[Event]) -> list[bytes]:
+        return [line for event in events if (line := self._event_line(event))]
 
     def _event_line(self, event: Event) -> bytes:
         """b"" when the selection has nothing to do with the change."""

@@ -55,6 +55,10 @@ class Subscription:
                     await self._wakeup.wait()
             except TimeoutError:
                 return []
+        return self.take()
+
+    def take(self) -> list[Event]:
+        """What has come so far, without waiting."""
         events = list(self._events)
         self._events.clear()
         return events
