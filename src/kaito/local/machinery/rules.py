@@ -52,7 +52,6 @@ class Expression:
         return cls(program, functions, "oldSelf" in program.variables())
 
 
-
 class Scope:
     """What the rules of one place see: `self`, and `oldSelf` where there is one.
 
@@ -208,7 +207,6 @@ class RuleSet:
         elif isinstance(value, list) and node.items is not None:
             for index, item in enumerate(value):
                 yield from self._visit(node.items, item, _previous(node, item, old), f"{path}[{index}]")
-
 
     def _check(self, node: Node, value: Any, old: Any, path: str) -> Iterator[FieldCause]:
         before = old if old is _ABSENT else self._names.visible(node, old)
