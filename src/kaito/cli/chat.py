@@ -11,7 +11,7 @@ from kaito.api import conditions
 from kaito.api.core import Pod
 from kaito.api.workspace import Workspace
 from kaito.cli.errors import CommandError
-from kaito.cli.objects import workspace_pods
+from kaito.cli.waiting import workspace_pods
 from kaito.kube.client import Client
 from kaito.kube.errors import ApiError, Unreachable
 from kaito.kube.resources import PODS, SERVICES, WORKSPACES

@@ -14,7 +14,7 @@ from kaito.api.karpenter import NodeClaim
 from kaito.api.meta import Condition
 from kaito.api.workspace import LABEL_WORKSPACE, LABEL_WORKSPACE_NAMESPACE, Workspace
 from kaito.cli.errors import CommandError
-from kaito.cli.objects import workspace_pods
+from kaito.cli.waiting import workspace_pods
 from kaito.kube.client import Client
 from kaito.kube.resources import NODES, WORKSPACES
 from kaito.workspace.causes import Cause

@@ -1,49 +1,73 @@
-"""Manifests from files, folders and standard input."""
+"""Manifests from files, folders, standard input and web addresses."""
 
 from __future__ import annotations
 
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from kaito.cli.errors import UsageError
+from kaito.cli.errors import CommandError, UsageError
 
 SUFFIXES = (".yaml", ".yml", ".json")
+FETCH_SECONDS = 30.0
 
 
-def read_manifests(sources: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_manifests(sources: list[str], *, recursive: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (where, manifest) for every document of every source; `-` is standard input. Lists are opened.
 
     Raises UsageError that names the file and the line.
     """
     for source in sources:
-        for where, text in _texts(source):
+        for where, text in _texts(source, recursive):
             try:
                 documents = list(yaml.safe_load_all(text))
             except yaml.YAMLError as error:
-                raise UsageError(f"{where} is not YAML: {_one_line(error)}") from error
+                raise UsageError(f"{where} is not YAML: {_reason(error)}", "correct that line and try again") from error
             for document in documents:
                 yield from _objects(where, document)
 
 
-def _texts(source: str) -> Iterator[tuple[str, str]]:
+def _texts(source: str, recursive: bool) -> Iterator[tuple[str, str]]:
     if source == "-":
         yield "standard input", sys.stdin.read()
         return
-    path = Path(source)
+    if source.startswith(("https://", "http://")):
+        yield source, _fetch(source)
+        return
+    for file in _files(Path(source), recursive):
+        try:
+            yield str(file), file.read_text()
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{file} is not text in UTF-8 (byte {error.start})") from error
+
+
+def _files(path: Path, recursive: bool) -> list[Path]:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        inside = path.rglob("*") if recursive else path.iterdir()
+        files = sorted(file for file in inside if file.suffix in SUFFIXES and file.is_file())
         if not files:
-            raise UsageError(f"{path} holds no .yaml, .yml or .json file")
-    elif path.exists():
-        files = [path]
-    else:
-        raise UsageError(f"{path} does not exist")
-    for file in files:
-        yield str(file), file.read_text()
+            deeper = any(file.suffix in SUFFIXES for file in path.rglob("*"))
+            hint = "-R looks in the folders below, too" if deeper else ""
+            raise UsageError(f"{path} holds no .yaml, .yml or .json file", hint)
+        return files
+    if not path.exists():
+        raise UsageError(f"{path} does not exist", "-f takes a file, a folder, a web address, or - for standard input")
+    return [path]
+
+
+def _fetch(address: str) -> str:
+    try:
+        with urllib.request.urlopen(address, timeout=FETCH_SECONDS) as answer:  # noqa: S310 - http(s) alone comes here
+            return str(answer.read().decode())
+    except (urllib.error.URLError, TimeoutError, UnicodeDecodeError, ValueError) as error:
+        raise CommandError(f"{address} cannot be fetched: {getattr(error, 'reason', error)}") from error
 
 
 def _objects(where: str, document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -61,5 +85,9 @@ def _objects(where: str, document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     yield where, document
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _reason(error: yaml.YAMLError) -> str:
+    """`line 3, column 5: mapping values are not allowed here`."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark = error.problem_mark
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"

@@ -1,50 +1,67 @@
-"""What the object commands do: apply, get, wait, delete, logs."""
+"""What the commands about objects of any kind do: apply, get, delete. `waiting` has what takes time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 
-from kaito.api import conditions
-from kaito.api.core import Pod
-from kaito.api.meta import Condition
-from kaito.api.workspace import LABEL_WORKSPACE
-from kaito.cli.discovery import Kind, discover, named, of_manifest
-from kaito.cli.errors import CommandError, TimedOut, UsageError
+from kaito.cli.discovery import Kind, discover, listed, named, of_manifest
+from kaito.cli.errors import CommandError, UsageError
 from kaito.cli.manifests import read_manifests
 from kaito.cli.tables import TABLE
-from kaito.kube.client import Client
-from kaito.kube.errors import ApiError, NotFound
-from kaito.kube.resources import PODS
+from kaito.kube.client import APPLY_PATCH, Client, WatchEvent
+from kaito.kube.errors import ApiError, Expired, NotFound, Unreachable
 
-DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+Tell = Callable[[str], None]
+REST_SECONDS = 1.0
+"""Between a watch that broke off and the next list."""
 
 
-async def apply_manifests(client: Client, namespace: str, sources: list[str], tell: Callable[[str], None]) -> None:
+async def apply_manifests(
+    client: Client, namespace: str, sources: list[str], tell: Tell, *, dry_run: bool = False, recursive: bool = False
+) -> None:
     """Server-side apply of every object, in order; `tell` gets one line each, as kubectl words it."""
-    manifests = list(read_manifests(sources))
+    manifests = list(read_manifests(sources, recursive=recursive))
+    if not manifests:
+        raise UsageError(f"{', '.join(sources)}: there is no object to apply")
     kinds = await discover(client)
     for where, manifest in manifests:
-        if manifest["kind"] == "CustomResourceDefinition":
-            tell(await _apply_one(client, of_manifest(kinds, manifest, where), manifest, namespace, where))
+        kind = of_manifest(kinds, manifest, where)
+        tell(await _apply_one(client, kind, manifest, namespace, where, dry_run))
+        if manifest["kind"] == "CustomResourceDefinition" and not dry_run:
             kinds = await discover(client)
-            continue
-        tell(await _apply_one(client, of_manifest(kinds, manifest, where), manifest, namespace, where))
 
 
-async def _apply_one(client: Client, kind: Kind, manifest: dict[str, Any], namespace: str, where: str) -> str:
+async def _apply_one(
+    client: Client, kind: Kind, manifest: dict[str, Any], namespace: str, where: str, dry_run: bool
+) -> str:
     metadata = manifest["metadata"]
+    title = kind.title(metadata["name"])
     space = _space(kind, metadata.get("namespace") or namespace)
     before = await client.find(kind.resource, metadata["name"], space)
-    body = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
     try:
-        after, _ = await client.apply(kind.resource, body, space)
+        after = await _server_side_apply(client, kind, manifest, space, dry_run)
     except ApiError as error:
-        raise CommandError(f"{where}: {kind.title(metadata['name'])}: {error.message}") from error
-    return f"{kind.title(metadata['name'])} {_change(before, after)}"
+        raise CommandError(f"{where}: {title}: {error.message}") from error
+    return f"{title} {_change(before, after)}{' (server dry run)' if dry_run else ''}"
+
+
+async def _server_side_apply(
+    client: Client, kind: Kind, manifest: dict[str, Any], space: str, dry_run: bool
+) -> dict[str, Any]:
+    if not dry_run:
+        body = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
+        return (await client.apply(kind.resource, body, space))[0]
+    path = kind.resource.path(space, manifest["metadata"]["name"])
+    params = {"fieldManager": client.field_manager, "force": "true", "dryRun": "All"}
+    answer = await client.request("apply", "PATCH", path, params, manifest, content_type=APPLY_PATCH)
+    after: dict[str, Any] = msgspec.json.decode(answer)
+    return after
 
 
 def _change(before: dict[str, Any] | None, after: dict[str, Any]) -> str:
@@ -58,153 +75,161 @@ def _space(kind: Kind, namespace: str) -> str:
     return namespace if kind.resource.namespaced else ""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """One kind, with a name of it or none for all."""
+
+    kind: Kind
+    name: str = ""
+
+
+def wanted_objects(kinds: list[Kind], words: list[str]) -> list[Wanted]:
+    """What `pods,svc`, `wk a b` or `wk/a svc/b` mean. Raises UsageError."""
+    if any("/" in word for word in words):
+        if not all("/" in word for word in words):
+            raise UsageError(f'"{" ".join(words)}" mixes KIND/NAME with other words', "write all as KIND/NAME")
+        parts = [word.partition("/") for word in words]
+        return [Wanted(named(kinds, kind), name) for kind, _, name in parts]
+    found = listed(kinds, words[0])
+    return [Wanted(kind, name) for kind in found for name in words[1:] or [""]]
+
+
 async def get_table(
     client: Client, namespace: str, word: str, name: str = "", *, all_namespaces: bool = False, labels: str = ""
 ) -> dict[str, Any]:
     """The server's own table of one object or of a list."""
     kind = named(await discover(client), word)
-    return await table_of(client, kind, _space(kind, "" if all_namespaces else namespace), name, labels)
+    return await table_of(client, kind, "" if all_namespaces else namespace, name, labels)
 
 
-async def table_of(client: Client, kind: Kind, space: str, name: str = "", labels: str = "") -> dict[str, Any]:
-    path = kind.resource.path(space, name)
+async def table_of(client: Client, kind: Kind, namespace: str, name: str = "", labels: str = "") -> dict[str, Any]:
+    path = kind.resource.path(_space(kind, namespace), name)
     params = {"labelSelector": labels} if labels else {}
-    table: dict[str, Any] = msgspec.json.decode(await client.request("get", "GET", path, params, accept=TABLE))
+    try:
+        answer = await client.request("get", "GET", path, params, accept=TABLE)
+    except NotFound as error:
+        raise await not_found(client, kind, namespace, name, error) from error
+    table: dict[str, Any] = msgspec.json.decode(answer)
     return table
 
 
-async def get_objects(
-    client: Client, namespace: str, word: str, name: str = "", *, all_namespaces: bool = False, labels: str = ""
-) -> dict[str, Any]:
-    """One object, or a List of them, as plain data."""
-    kind = named(await discover(client), word)
-    space = _space(kind, "" if all_namespaces else namespace)
-    if name:
-        return await client.get(kind.resource, name, space)
-    listing = await client.list(kind.resource, space, labels=labels)
-    return {"apiVersion": "v1", "kind": "List", "items": [item for item, _ in listing.items]}
+async def get_objects(client: Client, namespace: str, wanted: list[Wanted], *, labels: str = "") -> dict[str, Any]:
+    """One object, or a List of them, as plain data. An empty namespace means all."""
+    found: list[dict[str, Any]] = []
+    for one in wanted:
+        found += await _objects_of(client, namespace, one, labels)
+    if len(wanted) == 1 and wanted[0].name:
+        return found[0]
+    return {"apiVersion": "v1", "kind": "List", "items": found}
 
 
-async def follow_object(client: Client, kind: Kind, space: str, name: str) -> AsyncIterator[dict[str, Any] | None]:
-    """The object now, then after each change; None once it is gone. Survives a watch that ends."""
-    fields = f"metadata.name={name}"
+async def _objects_of(client: Client, namespace: str, wanted: Wanted, labels: str) -> list[dict[str, Any]]:
+    resource, space = wanted.kind.resource, _space(wanted.kind, namespace)
+    if wanted.name:
+        try:
+            return [await client.get(resource, wanted.name, space)]
+        except NotFound as error:
+            raise await not_found(client, wanted.kind, namespace, wanted.name, error) from error
+    # The items of a built-in kind's list come without the two.
+    head = {"apiVersion": resource.api_version, "kind": resource.kind}
+    return [{**head, **item} for item, _ in (await client.list(resource, space, labels=labels)).items]
+
+
+async def not_found(client: Client, kind: Kind, namespace: str, name: str, error: NotFound) -> CommandError:
+    """That it is not there, with the nearest name that is, here or in another namespace."""
+    text = f"Error from server (NotFound): {error.message}"
+    try:
+        listing = await client.list(kind.resource, "")
+    except ApiError:  # those who may not list everything still hear what is missing
+        return CommandError(text)
+    places = [(item["metadata"]["name"], item["metadata"].get("namespace", "")) for item, _ in listing.items]
+    elsewhere = [space for found, space in places if found == name]
+    if elsewhere:
+        return CommandError(text, f"there is one in the namespace {elsewhere[0]}: add -n {elsewhere[0]}")
+    near = get_close_matches(name, [found for found, space in places if space in ("", namespace)], 1, 0.5)
+    word = kind.resource.plural
+    return CommandError(text, f'did you mean "{near[0]}"?' if near else f"`kaito get {word} -A` lists all there are")
+
+
+async def follow_object(client: Client, kind: Kind, namespace: str, name: str) -> AsyncIterator[dict[str, Any] | None]:
+    """The object now, then after each change; None once it is gone. Survives a watch that ends or breaks off."""
+    space, fields = _space(kind, namespace), f"metadata.name={name}"
     while True:
         listing = await client.list(kind.resource, space, fields=fields)
         yield listing.items[0][0] if listing.items else None
-        async for event in client.watch(kind.resource, space, version=listing.resource_version, fields=fields):
+        async for event in _watch(client, kind, space, listing.resource_version, fields=fields):
+            yield None if event.type == "DELETED" else event.object
+
+
+async def follow_list(
+    client: Client, kind: Kind, namespace: str, *, name: str = "", labels: str = ""
+) -> AsyncIterator[dict[str, Any]]:
+    """The objects of a kind as they change from now on."""
+    space, fields = _space(kind, namespace), f"metadata.name={name}" if name else ""
+    while True:
+        listing = await client.list(kind.resource, space, labels=labels, fields=fields)
+        async for event in _watch(client, kind, space, listing.resource_version, labels=labels, fields=fields):
+            if event.type != "DELETED":
+                yield event.object
+
+
+async def _watch(
+    client: Client, kind: Kind, space: str, version: str, *, labels: str = "", fields: str = ""
+) -> AsyncIterator[WatchEvent[dict[str, Any]]]:
+    """Events until the watch ends, for whatever reason; the caller lists again, and hears of a server that is gone."""
+    try:
+        async for event in client.watch(kind.resource, space, version=version, labels=labels, fields=fields):
             if event.type != "BOOKMARK":
-                yield None if event.type == "DELETED" else event.object
+                yield event
+    except (Expired, Unreachable):
+        await asyncio.sleep(REST_SECONDS)
 
 
-def condition_of(obj: dict[str, Any], type_: str) -> Condition | None:
-    found = msgspec.convert(obj.get("status", {}).get("conditions", []), list[Condition])
-    return conditions.find(found, type_)
-
-
-async def wait_for(
-    client: Client,
-    namespace: str,
-    word: str,
-    name: str,
-    *,
-    condition: str,
-    patience: float,
-    on_change: Callable[[dict[str, Any]], None],
-) -> None:
-    """Wait until a condition is True, or with condition "delete" until the object is gone.
-
-    Raises TimedOut with the condition's reason and message, CommandError when the object goes away meanwhile.
-    """
+async def delete_objects(client: Client, namespace: str, word: str, names: list[str], tell: Tell) -> list[Wanted]:
+    """Ask for the deletion of objects of one kind that are there; those that are not are passed over."""
     kind = named(await discover(client), word)
-    space = _space(kind, namespace)
-    last: dict[str, Any] | None = None
-    try:
-        async with asyncio.timeout(patience):
-            async for obj in follow_object(client, kind, space, name):
-                if obj is None:
-                    if condition == "delete":
-                        return
-                    raise CommandError(f"{kind.title(name)} is not there in namespace {namespace}")
-                last = obj
-                on_change(obj)
-                found = condition_of(obj, condition)
-                if found is not None and found.status == "True":
-                    return
-    except TimeoutError:
-        raise TimedOut(_why_not(kind.title(name), condition, last, patience)) from None
+    return await delete_wanted(client, namespace, [Wanted(kind, name) for name in names], tell, ignore_absent=True)
 
 
-def _why_not(title: str, condition: str, obj: dict[str, Any] | None, patience: float) -> str:
-    found = condition_of(obj, condition) if obj else None
-    why = f": {found.reason}: {found.message}" if found else ""
-    return f"waited {patience:.0f} s for {condition} of {title}{why}"
+async def delete_wanted(
+    client: Client, namespace: str, wanted: list[Wanted], tell: Tell, *, ignore_absent: bool = False
+) -> list[Wanted]:
+    """Ask for the deletion of each; returns those that were there. Raises CommandError for one that is not."""
+    going = []
+    for one in wanted:
+        if not one.name:
+            word = one.kind.resource.plural
+            raise UsageError(f"which of the {word} is not said", f"name them, or say `kaito delete {word} --all`")
+        if await client.delete(one.kind.resource, one.name, _space(one.kind, namespace)):
+            tell(_deleted(one))
+            going.append(one)
+        elif not ignore_absent:
+            error = NotFound(404, "NotFound", f'{one.kind.plural} "{one.name}" not found')
+            raise await not_found(client, one.kind, namespace, one.name, error)
+    return going
 
 
-async def delete_objects(
-    client: Client, namespace: str, word: str, names: list[str], tell: Callable[[str], None]
-) -> None:
-    kind = named(await discover(client), word)
-    for name in names:
-        await _delete_one(client, kind, _space(kind, namespace), name, tell)
+def _deleted(one: Wanted) -> str:
+    group = f".{one.kind.resource.group}" if one.kind.resource.group else ""
+    return f'{one.kind.resource.kind.lower()}{group} "{one.name}" deleted'
 
 
-async def delete_manifests(client: Client, namespace: str, sources: list[str], tell: Callable[[str], None]) -> None:
+async def all_of(client: Client, namespace: str, kinds: list[Kind], labels: str) -> list[Wanted]:
+    """Every object of some kinds in a namespace, or those with these labels."""
+    found = []
+    for kind in kinds:
+        listing = await client.list(kind.resource, _space(kind, namespace), labels=labels)
+        found += [Wanted(kind, item["metadata"]["name"]) for item, _ in listing.items]
+    return found
+
+
+async def manifest_objects(
+    client: Client, namespace: str, sources: list[str], *, recursive: bool = False
+) -> list[tuple[Wanted, str]]:
+    """What manifests name, each with its namespace, the last first: what was applied later may need the earlier."""
     kinds = await discover(client)
-    for where, manifest in read_manifests(sources):
-        kind = of_manifest(kinds, manifest, where)
-        metadata = manifest["metadata"]
-        await _delete_one(client, kind, _space(kind, metadata.get("namespace") or namespace), metadata["name"], tell)
-
-
-async def _delete_one(client: Client, kind: Kind, space: str, name: str, tell: Callable[[str], None]) -> None:
-    found = await client.delete(kind.resource, name, space)
-    tell(f'{kind.resource.kind.lower()} "{name}" deleted' if found else f"{kind.title(name)} was not there")
-
-
-async def workspace_pods(client: Client, namespace: str, workspace: str) -> list[Pod]:
-    """The pods of a Workspace, the newest first."""
-    listing = await client.list(PODS, namespace, labels=f"{LABEL_WORKSPACE}={workspace}")
-    pods = [pod for pod, _ in listing.items]
-    return sorted(pods, key=lambda pod: pod.metadata.creationTimestamp or "", reverse=True)
-
-
-async def stream_logs(
-    client: Client,
-    namespace: str,
-    workspace: str,
-    *,
-    pod: str = "",
-    container: str = "",
-    follow: bool = False,
-    previous: bool = False,
-    tail: int | None = None,
-) -> AsyncIterator[bytes]:
-    """The log of a Workspace's newest pod (or of `pod`), of the container that is at work or that failed."""
-    pods = await workspace_pods(client, namespace, workspace)
-    chosen = next((p for p in pods if pod in ("", p.metadata.name)), None)
-    if chosen is None:
-        raise CommandError(
-            f"Workspace {workspace} has no pod{' named ' + pod if pod else ''} in namespace {namespace} yet",
-            f"`kaito explain {workspace}` says what it waits for",
-        )
-    params = {"container": container or _at_work(chosen)}
-    params |= {"follow": "true"} if follow else {}
-    params |= {"previous": "true"} if previous else {}
-    params |= {"tailLines": str(tail)} if tail is not None else {}
-    path = PODS.path(namespace, chosen.metadata.name, "log")
-    try:
-        async for chunk in client.stream(path, params):
-            yield chunk
-    except NotFound as error:
-        raise UsageError(error.message) from error
-
-
-def _at_work(pod: Pod) -> str:
-    """The container that runs now; else the last that failed; else the pod's default; else its first."""
-    statuses = [*pod.status.initContainerStatuses, *pod.status.containerStatuses]
-    running = [s.name for s in statuses if s.state.running]
-    failed = [s.name for s in statuses if s.state.terminated and s.state.terminated.exitCode]
-    failed += [s.name for s in statuses if s.lastState.terminated and s.lastState.terminated.exitCode]
-    default = pod.metadata.annotations.get(DEFAULT_CONTAINER, "")
-    main = [s.name for s in pod.status.containerStatuses]
-    return next(iter([*running, *failed, *([default] if default else []), *main]), "")
+    found = []
+    for where, manifest in read_manifests(sources, recursive=recursive):
+        kind, metadata = of_manifest(kinds, manifest, where), manifest["metadata"]
+        found.append((Wanted(kind, metadata["name"]), metadata.get("namespace") or namespace))
+    return found[::-1]

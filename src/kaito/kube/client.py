@@ -8,10 +8,12 @@ resources refuse. Writes take plain dicts, so that no field is dropped on the wa
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,10 +22,11 @@ from typing import Any, Generic, TypeVar, cast
 import httpx2
 import msgspec
 from lightkube.config.client_adapter import AsyncClient, ConnectionParams
-from lightkube.config.kubeconfig import KubeConfig, SingleConfig
+from lightkube.config.kubeconfig import SingleConfig
 from lightkube.core.exceptions import ConfigError as LightkubeConfigError
 
 from kaito.kube.errors import AlreadyExists, ApiError, ConfigError, NotFound, Unreachable, from_status
+from kaito.kube.kubeconfig import load_config
 from kaito.kube.resources import Resource
 
 log = logging.getLogger(__name__)
@@ -67,22 +70,6 @@ def _decoder(model: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(model)
 
 
-def load_config(kubeconfig: Path | None = None, context: str | None = None) -> SingleConfig:
-    """The connection that `kubectl` would use: the given file, KUBECONFIG, ~/.kube/config, or the pod's own account.
-
-    Raises ConfigError with the way out.
-    """
-    try:
-        configs = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
-        config = configs.get(context)
-    except (LightkubeConfigError, OSError, KeyError) as error:
-        where = str(kubeconfig) if kubeconfig else "KUBECONFIG, ~/.kube/config or a pod's service account"
-        raise ConfigError(f"no usable kubeconfig in {where} ({error}); start `kaito up` or name one") from error
-    if config is None:
-        raise ConfigError("the kubeconfig has no current context; name one with --context")
-    return config
-
-
 class Client:
     """One connection pool to one API server. Every call raises a KubeError; nothing else gets out.
 
@@ -102,7 +89,12 @@ class Client:
     def connect(
         cls, kubeconfig: Path | None = None, context: str | None = None, *, field_manager: str = "kaito"
     ) -> Client:
-        return cls(load_config(kubeconfig, context), field_manager=field_manager)
+        """Raises ConfigError where the kubeconfig, or a certificate in it, cannot be used."""
+        config = load_config(kubeconfig, context)
+        try:
+            return cls(config, field_manager=field_manager)
+        except (LightkubeConfigError, OSError, ValueError) as error:  # ssl and base64 raise these two
+            raise ConfigError(f"the kubeconfig's context {config.context_name} cannot be used: {error}") from error
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -221,7 +213,7 @@ class Client:
         # The server ends the watch by then; a peer that vanished without a word would hold us for ever.
         timeout = httpx2.Timeout(self._timeout, read=seconds + self._timeout)
         self.calls["watch"] += 1
-        try:
+        with _worded(f"the watch on {resource.plural} broke off"):
             async with self._http.stream("GET", resource.path(namespace), params=params, timeout=timeout) as response:
                 if response.status_code >= 400:
                     raise _error(response.status_code, await response.aread(), response.headers)
@@ -229,8 +221,6 @@ class Client:
                     event = self._watch_event(resource, line.encode())
                     if event is not None:
                         yield event
-        except httpx2.HTTPError as error:
-            raise Unreachable(f"the watch on {resource.plural} broke off: {error!r}") from error
 
     async def request(
         self,
@@ -249,12 +239,10 @@ class Client:
         headers = {"Content-Type": content_type, "Accept": accept}
         content = None if body is None else msgspec.json.encode(body)
         limit = httpx2.Timeout(timeout) if timeout else httpx2.USE_CLIENT_DEFAULT
-        try:
+        with _worded(f"no answer from the API server {self._http.base_url} to {method} {path}"):
             response = await self._http.request(
                 method, path, params=dict(params or {}), content=content, headers=headers, timeout=limit
             )
-        except httpx2.HTTPError as error:
-            raise Unreachable(f"no answer from the API server to {method} {path}: {error!r}") from error
         if response.status_code >= 400:
             raise _error(response.status_code, response.content, response.headers)
         return response.content
@@ -265,7 +253,7 @@ class Client:
         """The body of a long answer as it comes, such as a followed log."""
         content = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": "application/json"}
-        try:
+        with _worded(f"the stream of {path} broke off"):
             async with self._http.stream(
                 method, path, params=dict(params or {}), content=content, headers=headers, timeout=self._stream_timeout
             ) as response:
@@ -273,8 +261,6 @@ class Client:
                     raise _error(response.status_code, await response.aread(), response.headers)
                 async for chunk in response.aiter_bytes():
                     yield chunk
-        except httpx2.HTTPError as error:
-            raise Unreachable(f"the stream of {path} broke off: {error!r}") from error
 
     def _watch_event(self, resource: Resource[T], line: bytes) -> WatchEvent[T] | None:
         if not line:
@@ -305,6 +291,24 @@ class Client:
             self.calls["undecodable"] += 1
             log.warning("skipped one object", extra={"kind": resource.kind, "error": error.message})
             return None
+
+
+@contextmanager
+def _worded(failure: str) -> Iterator[None]:
+    """What the HTTP library and a kubeconfig's credential plugin raise, as errors of ours."""
+    try:
+        yield
+    except httpx2.HTTPError as error:
+        raise Unreachable(f"{failure}: {error or repr(error)}") from error
+    except (FileNotFoundError, PermissionError) as error:  # the one program that is started here
+        raise ConfigError(f'the kubeconfig logs in by the program "{error.filename}", which cannot be run') from error
+    except (LightkubeConfigError, json.JSONDecodeError) as error:
+        failure = "the kubeconfig's credential plugin gave no login"
+        raise ConfigError(f"{failure}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _given(**params: str) -> dict[str, str]:

@@ -78,16 +78,16 @@ class OperatorConfig:
 
     def __post_init__(self) -> None:
         _one_of("nodes", self.nodes, get_args(NodeMode))
-        _one_of("node_api", self.node_api, get_args(NodeApi))
+        _one_of("node-api", self.node_api, get_args(NodeApi))
         if self.lease_duration <= 0:
-            raise ConfigError(f"lease_duration: {self.lease_duration:g} s is no time; use 12 or so")
+            raise ConfigError(f"--lease-duration: {self.lease_duration:g} s is no time; use 12 or so")
         if self.node_class:
             _node_class(self.node_class)
         for network in self.allow_data_from:
             try:
                 ipaddress.ip_network(network, strict=False)
             except ValueError as error:
-                raise ConfigError(f'allow_data_from: "{network}" is not a network; write it as 10.0.0.0/8') from error
+                raise ConfigError(f'--allow-data-from: "{network}" is not a network; write it as 10.0.0.0/8') from error
 
     @property
     def settings(self) -> Settings:
@@ -147,14 +147,14 @@ async def _run_admission(client: Client, config: OperatorConfig) -> None:
 
 def _one_of(flag: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        raise ConfigError(f'{flag}: "{value}" is not one of {", ".join(allowed)}')
+        raise ConfigError(f'--{flag}: "{value}" is not one of {", ".join(allowed)}')
 
 
 def _node_class(text: str) -> NodeClass:
     parts = text.split("/")
     if len(parts) != 4 or not all(parts):
         hint = "write it as group/version/kind/name, such as karpenter.azure.com/v1beta1/AKSNodeClass/default"
-        raise ConfigError(f'node_class: "{text}" is not a reference; {hint}')
+        raise ConfigError(f'--node-class: "{text}" is not a reference; {hint}')
     return NodeClass(*parts)
 
 

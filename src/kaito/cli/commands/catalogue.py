@@ -21,9 +21,11 @@ from kaito.catalog.instances import (
     nearest_instance_types,
 )
 from kaito.catalog.models import Model, find_model, model_names, nearest_models
+from kaito.cli.completion import complete_instance_types, complete_models
 from kaito.cli.errors import UsageError
 from kaito.cli.options import Files
 from kaito.cli.tables import align
+from kaito.cli.teaching import Command
 
 Output = Annotated[Literal["text", "json", "yaml"], typer.Option("--output", "-o")]
 Types = Annotated[
@@ -35,14 +37,17 @@ Types = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(models)
-    app.command()(skus)
-    app.command()(plan)
+    app.command(cls=Command)(models)
+    app.command(cls=Command)(skus)
+    app.command(cls=Command)(plan)
 
 
 def models(
     name: Annotated[
-        str, typer.Argument(help="One model: a preset name or a Hugging Face id.", show_default=False)
+        str,
+        typer.Argument(
+            help="One model: a preset name or a Hugging Face id.", show_default=False, autocompletion=complete_models
+        ),
     ] = "",
     output: Output = "text",
 ) -> None:
@@ -85,7 +90,9 @@ def _model_row(name: str, model: Model) -> list[str]:
 
 
 def skus(
-    name: Annotated[str, typer.Argument(help="One instance type.", show_default=False)] = "",
+    name: Annotated[
+        str, typer.Argument(help="One instance type.", show_default=False, autocompletion=complete_instance_types)
+    ] = "",
     cloud: Annotated[str, typer.Option(help="azure, aws, gcp or arc.", show_default=False)] = "",
     output: Output = "text",
     instance_types_file: Types = None,

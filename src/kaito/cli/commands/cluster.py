@@ -1,238 +1,176 @@
-"""Commands about objects, on any cluster: apply, get, wait, logs, delete, chat, url, explain, crds."""
+"""Commands about objects of any kind, on any cluster: apply, get, wait, delete."""
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
+from kaito.cli.completion import complete_kinds_and_names
 from kaito.cli.connection import Connection, run_connected
 from kaito.cli.errors import UsageError
-from kaito.cli.options import AllNamespaces, Context, Files, Kubeconfig, Namespace
+from kaito.cli.options import (
+    AllNamespaces,
+    Context,
+    Files,
+    Kubeconfig,
+    Namespace,
+    Recursive,
+    Selector,
+    parse_duration,
+)
+from kaito.cli.teaching import Command
 
-Output = Annotated[str, typer.Option("--output", "-o", help="json, yaml, wide or name.", show_default=False)]
+if TYPE_CHECKING:
+    from kaito.kube.client import Client
+
+Output = Annotated[
+    str, typer.Option("--output", "-o", help="wide, json, yaml, name or jsonpath=TEMPLATE.", show_default=False)
+]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="KIND [NAME...], KIND,KIND or KIND/NAME...", show_default=False, autocompletion=complete_kinds_and_names
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
-    for command in (apply, get, wait, logs, delete, chat, url, explain, crds):
-        app.command()(command)
+    for command in (apply, get, wait, delete):
+        app.command(cls=Command)(command)
 
 
-def apply(filename: Files, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None) -> None:
-    """Apply manifests: server-side, field by field, as often as you like."""
+def apply(
+    filename: Files,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Let the server check all of it, and keep nothing.")
+    ] = False,
+    recursive: Recursive = False,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Create objects from manifests, or change them to what the manifests say.
+
+    Server-side apply: it may be repeated, and leaves alone what others wrote.
+    """
     from kaito.cli.objects import apply_manifests
 
-    connection = Connection(kubeconfig, context, namespace)
-    run_connected(connection, lambda client, space: apply_manifests(client, space, filename, typer.echo))
+    async def work(client: Client, space: str) -> None:
+        await apply_manifests(client, space, filename, typer.echo, dry_run=dry_run, recursive=recursive)
+
+    run_connected(Connection(kubeconfig, context, namespace), work)
 
 
 def get(
-    kind: Annotated[str, typer.Argument(help="A kind, a short name, or KIND/NAME.")] = "workspaces",
-    name: Annotated[str, typer.Argument(help="One object's name.", show_default=False)] = "",
+    objects: Words = None,
     output: Output = "",
-    selector: Annotated[str, typer.Option("--selector", "-l", help="A label selector.", show_default=False)] = "",
+    selector: Selector = "",
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing what changes.")] = False,
+    no_headers: Annotated[bool, typer.Option("--no-headers", help="Leave the headings out.")] = False,
     all_namespaces: AllNamespaces = False,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Show objects as a table, or whole with -o yaml or json."""
-    from kaito.cli.objects import get_objects, get_table
-    from kaito.cli.tables import render_table
+    """Show objects, Workspaces unless another kind is named.
 
-    if output not in ("", "wide", "json", "yaml", "name"):
-        raise UsageError(f'unknown output "{output}"', "one of wide, json, yaml, name")
-    word, name = _split(kind, name)
-    connection = Connection(kubeconfig, context, namespace)
-    if output in ("json", "yaml", "name"):
-        found = run_connected(
-            connection,
-            lambda client, space: get_objects(
-                client, space, word, name, all_namespaces=all_namespaces, labels=selector
-            ),
-        )
-        typer.echo(_dump(found, output))
-        return
-    table = run_connected(
-        connection,
-        lambda client, space: get_table(client, space, word, name, all_namespaces=all_namespaces, labels=selector),
-    )
-    if not table.get("rows"):
-        typer.echo("No resources found", err=True)
-        return
-    typer.echo(render_table(table, wide=output == "wide", namespaces=all_namespaces))
+    As a table, or whole with -o yaml or json.
+    """
+    from kaito.cli.outputs import check_output
+    from kaito.cli.showing import Showing, show
 
+    check_output(output)
+    if watch and output not in ("", "wide"):
+        raise UsageError("--watch shows tables alone", "leave -o out, or use -o wide")
+    showing = Showing(output, selector, watch, not no_headers, all_namespaces)
 
-def _split(kind: str, name: str) -> tuple[str, str]:
-    if "/" in kind and not name:
-        kind, _, name = kind.partition("/")
-    return kind, name
+    async def work(client: Client, space: str) -> None:
+        await show(client, space, objects or ["workspaces"], showing)
 
-
-def _dump(found: dict[str, Any], output: str) -> str:
-    if output == "json":
-        return json.dumps(found, indent=4)
-    if output == "yaml":
-        return yaml.safe_dump(found, sort_keys=False).rstrip()
-    items = found.get("items", [found])
-    return "\n".join(f"{item['kind'].lower()}/{item['metadata']['name']}" for item in items)
+    run_connected(Connection(kubeconfig, context, namespace), work)
 
 
 def wait(
-    name: Annotated[str, typer.Argument(help="A Workspace, or KIND/NAME.")],
-    condition: Annotated[str, typer.Option("--for", help="A condition, or delete.")] = "WorkspaceReady",
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait.")] = 1800.0,
+    names: Annotated[
+        list[str],
+        typer.Argument(help="Workspaces, or KIND/NAME.", autocompletion=complete_kinds_and_names),
+    ],
+    condition: Annotated[
+        str, typer.Option("--for", help="A condition, CONDITION=False, or delete.")
+    ] = "WorkspaceReady",
+    timeout: Annotated[str, typer.Option("--timeout", help="How long, such as 90s, 5m or 2h.")] = "30m",
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Wait until a Workspace is ready (or another condition is True), and show what happens meanwhile."""
-    from kaito.cli.objects import wait_for
+    """Wait until a Workspace is ready, or another condition holds.
+
+    What happens meanwhile is shown. A training that was given up ends the wait at once, with the reason.
+    """
     from kaito.cli.progress import Watcher
+    from kaito.cli.waiting import wait_for
 
-    word, name = _split(name, "") if "/" in name else ("workspaces", name)
-    wanted = condition.removeprefix("condition=").removesuffix("=True")
-    with Watcher(sys.stderr) as watcher:
-        run_connected(
-            Connection(kubeconfig, context, namespace),
-            lambda client, space: wait_for(
-                client, space, word, name, condition=wanted, patience=timeout, on_change=watcher.show
-            ),
-        )
-    typer.echo(f"{word}/{name} {'deleted' if wanted == 'delete' else 'condition met'}")
+    wanted, _, value = condition.removeprefix("condition=").partition("=")
+    patience = parse_duration(timeout)
 
+    async def work(client: Client, space: str) -> None:
+        for text in names:
+            word, _, name = text.rpartition("/")
+            with Watcher(sys.stderr) as watcher:
+                done = await wait_for(
+                    client,
+                    space,
+                    word or "workspaces",
+                    name,
+                    condition=wanted,
+                    value=value or "True",
+                    patience=patience,
+                    on_change=watcher.show,
+                )
+            typer.echo(done)
 
-def logs(
-    workspace: Annotated[str, typer.Argument(help="The Workspace.")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
-    container: Annotated[
-        str, typer.Option("--container", "-c", help="data, model, tune, publish or serve.", show_default=False)
-    ] = "",
-    pod: Annotated[str, typer.Option("--pod", help="One pod of it, by name.", show_default=False)] = "",
-    previous: Annotated[bool, typer.Option("--previous", "-p", help="Of the life before the last restart.")] = False,
-    tail: Annotated[int | None, typer.Option("--tail", help="Only the last lines.", show_default=False)] = None,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-) -> None:
-    """Show what a Workspace's pod writes: of the step that is at work, or that failed."""
-    from kaito.cli.objects import stream_logs
-    from kaito.kube.client import Client
-
-    async def show(client: Client, space: str) -> None:
-        options: dict[str, Any] = {"pod": pod, "container": container, "previous": previous, "tail": tail}
-        async for chunk in stream_logs(client, space, workspace, follow=follow, **options):
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-
-    run_connected(Connection(kubeconfig, context, namespace), show)
+    run_connected(Connection(kubeconfig, context, namespace), work)
 
 
 def delete(
-    objects: Annotated[
-        list[str] | None, typer.Argument(help="KIND NAME..., KIND/NAME..., or Workspace names.", show_default=False)
-    ] = None,
+    objects: Words = None,
     filename: Annotated[
         list[str] | None, typer.Option("--filename", "-f", help="Delete what these manifests name.")
     ] = None,
+    recursive: Recursive = False,
+    selector: Selector = "",
+    everything: Annotated[bool, typer.Option("--all", help="All objects of the kind in the namespace.")] = False,
+    ignore_not_found: Annotated[bool, typer.Option("--ignore-not-found", help="What is absent is no error.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when they are gone.")] = True,
+    timeout: Annotated[str, typer.Option("--timeout", help="How long to wait, such as 90s or 5m.")] = "30m",
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Delete objects by name or by manifest."""
-    from kaito.cli.objects import delete_manifests, delete_objects
+    """Delete objects by name, by label or by manifest, and wait until they are gone.
 
-    connection = Connection(kubeconfig, context, namespace)
-    if filename:
-        run_connected(connection, lambda client, space: delete_manifests(client, space, filename, typer.echo))
-        return
-    if not objects:
+    A Workspace takes its pods, its Service and the nodes that were made for it along. One word alone is a Workspace.
+    """
+    from kaito.cli.deleting import Deletion, delete_all
+
+    if not objects and not filename:
         raise UsageError("nothing to delete is named", "kaito delete WORKSPACE, or kaito delete -f FILE")
-    word, names = _kind_and_names(objects)
-    run_connected(connection, lambda client, space: delete_objects(client, space, word, names, typer.echo))
-
-
-def _kind_and_names(words: list[str]) -> tuple[str, list[str]]:
-    if all("/" in word for word in words):
-        kinds = {word.partition("/")[0] for word in words}
-        if len(kinds) > 1:
-            raise UsageError("objects of several kinds are named", "delete one kind at a time")
-        return kinds.pop(), [word.partition("/")[2] for word in words]
-    return (words[0], words[1:]) if len(words) > 1 else ("workspaces", words)
-
-
-def chat(
-    workspace: Annotated[str, typer.Argument(help="The Workspace to talk to.")],
-    prompt: Annotated[str, typer.Argument(help="One question; without it, a conversation.", show_default=False)] = "",
-    model: Annotated[str, typer.Option("--model", help="A model or adapter that it serves.", show_default=False)] = "",
-    max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", help="The longest answer, in tokens.", show_default=False)
-    ] = None,
-    temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.0,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-) -> None:
-    """Talk to a Workspace's model, from wherever the API server can be reached."""
-    from kaito.cli.chat import converse
-
-    settings: dict[str, Any] = {"temperature": temperature}
-    settings |= {"max_tokens": max_tokens} if max_tokens is not None else {}
-    settings |= {"model": model} if model else {}
-    questions = iter([prompt]) if prompt else iter(_ask, None)
-    run_connected(
-        Connection(kubeconfig, context, namespace),
-        lambda client, space: converse(
-            client, space, workspace, lambda: next(questions, None), lambda text: typer.echo(text, nl=False), settings
-        ),
+    deletion = Deletion(
+        words=_deleted_words(objects or [], selector, everything),
+        files=filename or [],
+        recursive=recursive,
+        selector=selector,
+        everything=everything,
+        ignore_absent=ignore_not_found,
+        patience=parse_duration(timeout) if wait else None,
     )
+    run_connected(Connection(kubeconfig, context, namespace), lambda client, space: delete_all(client, space, deletion))
 
 
-def _ask() -> str | None:
-    try:
-        return input("> " if sys.stdin.isatty() else "")
-    except EOFError:
-        return None
-
-
-def url(
-    workspace: Annotated[str, typer.Argument(help="The Workspace.")],
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-) -> None:
-    """Print where a Workspace answers: reachable inside its cluster, or from this machine under `kaito up`."""
-    from kaito.cli.chat import service_url
-
-    connection = Connection(kubeconfig, context, namespace)
-    typer.echo(run_connected(connection, lambda client, space: service_url(client, space, workspace)))
-
-
-def explain(
-    workspace: Annotated[str, typer.Argument(help="The Workspace.")],
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-) -> None:
-    """Say why a Workspace is not ready: the walk from it down to the cause, and the next step."""
-    from kaito.cli.explain import explain_workspace
-
-    connection = Connection(kubeconfig, context, namespace)
-    typer.echo(run_connected(connection, lambda client, space: explain_workspace(client, space, workspace)))
-
-
-def crds(
-    karpenter: Annotated[
-        bool, typer.Option("--karpenter", help="Also NodeClaim, Machine and NodePool, for clusters that have none.")
-    ] = False,
-) -> None:
-    """Print the CustomResourceDefinitions: `kaito crds | kubectl apply -f -`."""
-    from kaito.api import crds as definitions
-
-    documents = [definitions.workspace_crd()]
-    if karpenter:
-        documents += [definitions.node_claim_crd(), definitions.machine_crd(), definitions.node_pool_crd()]
-    typer.echo(yaml.safe_dump_all(documents, sort_keys=False).rstrip())
+def _deleted_words(words: list[str], selector: str, everything: bool) -> list[str]:
+    """`kaito delete phi-3` means the Workspace; `kaito delete pods -l ...` means the kind."""
+    if len(words) == 1 and "/" not in words[0] and not selector and not everything:
+        return ["workspaces", words[0]]
+    return words

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kaito.cli.errors import UsageError
+from kaito.cli.teaching import Command
 
 if TYPE_CHECKING:
     from kaito.runtime.data.shapes import Columns
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(doctor)
+    app.command(cls=Command)(doctor)
 
 
 def doctor(

@@ -12,11 +12,12 @@ from kaito.cli.connection import kaito_home
 from kaito.cli.errors import CommandError
 from kaito.cli.logs import set_up_logs
 from kaito.cli.options import Home, LogJson, LogLevel
+from kaito.cli.teaching import Command
 
 
 def register(app: typer.Typer) -> None:
     for command in (up, down, demo):
-        app.command()(command)
+        app.command(cls=Command)(command)
 
 
 def up(

@@ -11,16 +11,17 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from kaito.cli.connection import find_kubeconfig
+from kaito.cli.connection import Connection, find_kubeconfig, given, worded
 from kaito.cli.errors import CommandError
 from kaito.cli.logs import set_up_logs
 from kaito.cli.options import Context, Kubeconfig, LogJson, LogLevel
+from kaito.cli.teaching import Command
 from kaito.kube.errors import KubeError
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(operator)
-    app.command()(provisioner)
+    app.command(cls=Command)(operator)
+    app.command(cls=Command)(provisioner)
 
 
 def operator(
@@ -65,17 +66,18 @@ def operator(
     from kaito.workspace.operator import DEFAULT_RUNTIME_IMAGE, OperatorConfig, run_operator
 
     set_up_logs(log_level, as_json=log_json)
+    at = given(Connection(kubeconfig, context))
     run_until_signalled(
         lambda: run_operator(
             OperatorConfig(
-                kubeconfig=find_kubeconfig(kubeconfig),
+                kubeconfig=find_kubeconfig(at.kubeconfig),
                 node_class=node_class,
                 lease_namespace=lease_namespace,
                 lease_duration=lease_duration,
                 webhook_port=webhook_port,
                 webhook_service=webhook_service,
                 host=host,
-                context=context,
+                context=at.context,
                 nodes=nodes,
                 node_api=node_api,
                 namespace=namespace,
@@ -118,9 +120,10 @@ def provisioner(
     from kaito.nodes.provisioner import ProvisionerConfig, run_provisioner
 
     set_up_logs(log_level, as_json=log_json)
+    at = given(Connection(kubeconfig, context))
     config = ProvisionerConfig(
-        kubeconfig=find_kubeconfig(kubeconfig),
-        context=context,
+        kubeconfig=find_kubeconfig(at.kubeconfig),
+        context=at.context,
         provider=provider,
         faults=faults,
         launch_deadline=timedelta(minutes=launch_deadline),
@@ -155,4 +158,4 @@ def run_until_signalled(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
         asyncio.run(run())
     except KubeError as error:
-        raise CommandError(str(error)) from error
+        raise worded(error) from error

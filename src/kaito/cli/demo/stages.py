@@ -15,9 +15,10 @@ import yaml
 from kaito.cli.chat import service_url
 from kaito.cli.demo.show import Show
 from kaito.cli.errors import CommandError
-from kaito.cli.objects import apply_manifests, delete_objects, get_table, wait_for
+from kaito.cli.objects import apply_manifests, delete_objects, get_table
 from kaito.cli.progress import Watcher
 from kaito.cli.tables import render_table
+from kaito.cli.waiting import wait_for
 from kaito.kube.client import Client
 from kaito.local import up as machine
 
