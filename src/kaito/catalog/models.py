@@ -111,15 +111,20 @@ def model_names() -> list[str]:
     return sorted(_models())
 
 
-def tuning_config(model: Model, method: str) -> str:
-    """The default `training_config.yaml` for a method ("lora" or "qlora"), with the model's own settings if it has any.
-
-    Raises ValueError for another method.
-    """
+def base_tuning_config(method: str) -> str:
+    """The default `training_config.yaml` for a method ("lora" or "qlora"), whatever the model. Raises ValueError."""
     if method not in ("lora", "qlora"):
         raise ValueError(f'tuning method "{method}" is not one of lora, qlora')
+    return resources.files("kaito.catalog").joinpath("data/tuning", f"{method}.yaml").read_text()
+
+
+def tuning_config(model: Model, method: str, base_text: str = "") -> str:
+    """The default `training_config.yaml` for a method, with the model's own settings if it has any.
+
+    `base_text` stands in for the suite's own defaults of the method. Raises ValueError for another method.
+    """
+    base = yaml.safe_load(base_text or base_tuning_config(method))
     folder = resources.files("kaito.catalog").joinpath("data/tuning")
-    base = yaml.safe_load(folder.joinpath(f"{method}.yaml").read_text())
     own = folder.joinpath(f"{model.name}.yaml")
     if own.is_file():
         sections = yaml.safe_load(own.read_text())["training_config"]

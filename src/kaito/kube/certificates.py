@@ -1,14 +1,15 @@
 """The certificate of the admission server: made by the operator, kept in a Secret, renewed before it ends.
 
 One self-signed authority signs one server certificate, both in one Secret, so that all replicas of the operator and
-their successors serve the same one. Who reads the Secret while it is fresh does not write it.
+their successors serve the same one. Who reads the Secret while it is fresh does not write it. A renewed one keeps the
+authority before it in `ca.crt`, so that a replica that has not read it yet is still trusted.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kaito.kube.client import Client
-from kaito.kube.errors import AlreadyExists
+from kaito.kube.errors import Conflict
 from kaito.kube.resources import SECRETS
 
 LIFETIME = timedelta(days=365)
@@ -26,7 +27,7 @@ RENEW_BEFORE = timedelta(days=60)
 
 @dataclass(frozen=True)
 class Certificate:
-    """PEM texts; `ends` is when the server certificate does."""
+    """PEM texts, the authority's maybe with the one before it; `ends` is when the server certificate does."""
 
     authority: bytes
     certificate: bytes
@@ -45,18 +46,20 @@ async def obtain_certificate(
 ) -> Certificate:
     """The Secret's certificate where it is fresh, else a new one that is put there. Raises a KubeError."""
     found = await client.find(SECRETS, secret, namespace)
-    if found is not None:
-        kept = _read(found.data)
-        if kept is not None and kept.is_fresh(names, now):
-            return kept
+    kept = _read(found.data) if found is not None else None
+    if kept is not None and kept.is_fresh(names, now):
+        return kept
     made = make_certificate(names, now)
-    body = {"metadata": {"name": secret}, "type": "Opaque", "data": _write(made)}
-    if found is not None:
-        await client.patch(SECRETS, secret, {"data": body["data"]}, namespace)
-        return made
+    if kept is not None:
+        made = replace(made, authority=made.authority + _newest(kept.authority))
     try:
-        await client.create(SECRETS, body, namespace)
-    except AlreadyExists:
+        if found is None:
+            body = {"metadata": {"name": secret}, "type": "Opaque", "data": _write(made)}
+            await client.create(SECRETS, body, namespace)
+        else:
+            version = {"resourceVersion": found.metadata.resourceVersion}
+            await client.patch(SECRETS, secret, {"metadata": version, "data": _write(made)}, namespace)
+    except Conflict:  # another replica was first: its certificate is everybody's
         return await obtain_certificate(client, namespace, secret, names, now)
     return made
 
@@ -109,11 +112,16 @@ def _write(certificate: Certificate) -> dict[str, str]:
     return {name: base64.b64encode(content).decode() for name, content in parts.items()}
 
 
+def _newest(bundle: bytes) -> bytes:
+    return x509.load_pem_x509_certificates(bundle)[0].public_bytes(serialization.Encoding.PEM)
+
+
 def _read(data: dict[str, str]) -> Certificate | None:
     """None for a Secret that holds no certificate of ours."""
     try:
         parts = {name: base64.b64decode(data[name]) for name in ("ca.crt", "tls.crt", "tls.key")}
         ends = x509.load_pem_x509_certificate(parts["tls.crt"]).not_valid_after_utc
+        x509.load_pem_x509_certificates(parts["ca.crt"])
     except (KeyError, ValueError):
         return None
     return Certificate(parts["ca.crt"], parts["tls.crt"], parts["tls.key"], ends.astimezone(UTC))

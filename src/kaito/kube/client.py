@@ -36,6 +36,7 @@ T = TypeVar("T")
 APPLY_PATCH = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 PAGE = 500
 WATCH_SECONDS = 300
 """A watch asks to be ended after this to twice this; the informer begins it again where it ended."""
@@ -174,7 +175,7 @@ class Client:
         subresource: str = "",
         content_type: str = MERGE_PATCH,
     ) -> T:
-        """A merge patch (or the JSON patch that `content_type` says)."""
+        """A merge patch, or the other one that `content_type` says."""
         params = {"fieldManager": self.field_manager}
         path = resource.path(namespace, name, subresource)
         return self._decode(

@@ -98,6 +98,7 @@ async def run_provisioner(config: ProvisionerConfig) -> None:
         identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"  # pods may share name and pid
         elector = LeaderElector(client, namespace=config.lease_namespace, name=config.lease_name, identity=identity)
         while True:
+            probes.ready = True  # who stands by is ready to take over
             await elector.lead(provisioner.run)
 
 
@@ -152,6 +153,7 @@ class Provisioner:
 
     async def run(self) -> None:
         """Run until cancelled, with whichever kinds of claims the cluster serves, now or later."""
+        self._probes.ready = False
         served = await self._wait_served()
         while True:
             async with asyncio.TaskGroup() as group:

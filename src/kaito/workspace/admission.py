@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from kaito.api.faults import Fault
 from kaito.api.transitions import validate_update
 from kaito.api.validation import validate, warnings
 from kaito.api.workspace import GROUP, VERSIONS, Workspace
-from kaito.kube.admission import Request, Verdict, Webhook, configure_webhooks, serve_admission
+from kaito.kube.admission import Request, Verdict, Webhook, configure_webhooks, serve_admission, serve_certificate
 from kaito.kube.certificates import Certificate, obtain_certificate
 from kaito.kube.client import Client
 from kaito.kube.errors import KubeError
@@ -25,8 +26,10 @@ from kaito.workspace.settings import Settings
 log = logging.getLogger(__name__)
 
 SECRET = "kaito-admission-certificate"  # noqa: S105 - the name of one
-CONFIGURATION = "validation.workspace.kaito.sh"
-FRESHNESS_PAUSE = 3600.0
+CONFIGURATION = WEBHOOK_NAME = "validation.workspace.kaito.sh"
+WEBHOOK_PATH = "/validate-workspace"
+LOOK_PAUSE = 60.0
+"""Seconds between two looks at the certificate and the configuration, which others may renew, change or remove."""
 RETRY_PAUSE = 10.0
 
 
@@ -46,7 +49,7 @@ def workspace_webhook(settings: Settings) -> Webhook:
             faults = [*validate_update(old, new, settings.node_mode), *_fresh(faults, validate(old, rules))]
         return Verdict([str(fault) for fault in faults], warnings(new))
 
-    return Webhook("validation.workspace.kaito.sh", "/validate-workspace", GROUP, VERSIONS, "workspaces", review)
+    return Webhook(WEBHOOK_NAME, WEBHOOK_PATH, GROUP, VERSIONS, "workspaces", review)
 
 
 def _fresh(faults: list[Fault], known: list[Fault]) -> list[Fault]:
@@ -84,17 +87,23 @@ async def run_admission(
     config: AdmissionConfig,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     listening: Callable[[int], None] = lambda port: None,
+    pause: float = LOOK_PAUSE,
 ) -> None:
     """Serve until cancelled, with a new certificate before the old one ends. `listening` is told the port."""
     webhooks = [workspace_webhook(settings)]
-    while True:
-        async with AsyncExitStack() as stack:
-            certificate = await _certificate(client, config, now)
-            port = await serve_admission(stack, webhooks, certificate, config.host, config.port)
-            listening(port)
+    async with AsyncExitStack() as stack:
+        certificate = await _certificate(client, config, now)
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        serve_certificate(tls, certificate)
+        port = await serve_admission(stack, webhooks, tls, config.host, config.port)
+        listening(port)
+        while True:
             await _configure(client, webhooks, certificate, config.client_config(port))
-            while certificate.is_fresh(config.names, now()):
-                await asyncio.sleep(FRESHNESS_PAUSE)
+            await asyncio.sleep(pause)
+            renewed = await _certificate(client, config, now)
+            if renewed != certificate:
+                certificate = renewed
+                serve_certificate(tls, certificate)
 
 
 async def _certificate(client: Client, config: AdmissionConfig, now: Callable[[], datetime]) -> Certificate:
@@ -111,7 +120,8 @@ async def _configure(
 ) -> None:
     while True:
         try:
-            await configure_webhooks(client, CONFIGURATION, webhooks, certificate, where)
+            if not await configure_webhooks(client, CONFIGURATION, webhooks, certificate, where):
+                log.warning("the webhook configuration is another installation's", extra={"configuration": CONFIGURATION})
         except KubeError as error:
             log.warning("the webhook configuration is not written", extra={"error": str(error)})
             await asyncio.sleep(RETRY_PAUSE)

@@ -69,7 +69,12 @@ class Caches:
     """All informers of one operator. `run` keeps them following the cluster until cancelled."""
 
     def __init__(
-        self, client: Client, namespace: str = "", now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        client: Client,
+        namespace: str = "",
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        own_namespace: str = "",
     ) -> None:
         self._client = client
         self._group: asyncio.TaskGroup | None = None
@@ -89,6 +94,10 @@ class Caches:
         self.own_configs = Informer(client, CONFIG_MAPS, fingerprints=True, namespace=namespace, labels=LABEL_WORKSPACE)
         self.configs = Informer(client, CONFIG_OUTLINES, namespace=namespace)
         self.secrets = Informer(client, SECRET_OUTLINES, namespace=namespace)
+        self.default_configs = self.configs
+        """Where the ConfigMaps of the operator's own namespace are."""
+        if namespace and own_namespace not in ("", namespace):
+            self.default_configs = Informer(client, CONFIG_OUTLINES, namespace=own_namespace)
         self.claims: Informer[NodeClaim] | None = None
 
     @property
@@ -98,7 +107,9 @@ class Caches:
     @property
     def always(self) -> tuple[Informer[Any], ...]:
         """The informers of kinds that every cluster has."""
+        apart = () if self.default_configs is self.configs else (self.default_configs,)
         return (
+            *apart,
             self.workspaces,
             self.nodes,
             self.pods,

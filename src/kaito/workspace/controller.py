@@ -15,13 +15,14 @@ from kaito.kube.controller import Controller
 from kaito.kube.errors import ApiError, Conflict, NotFound, Throttled
 from kaito.kube.events import EventRecorder, Reference
 from kaito.kube.resources import WORKSPACES
-from kaito.kube.store import key_of
+from kaito.kube.store import key_of, object_key
 from kaito.workspace.act import Actor
 from kaito.workspace.actions import Plan, Status
 from kaito.workspace.caches import Caches, labelled_key, owner_key
 from kaito.workspace.causes import ROUTINE
 from kaito.workspace.observe import Observed, observe
 from kaito.workspace.plan import plan
+from kaito.workspace.references import ANY
 from kaito.workspace.settings import Settings
 from kaito.workspace.status import build_status, cause_of_refusal, is_routine_change, transitions, with_refusal
 
@@ -154,6 +155,7 @@ class WorkspaceController:
             watch(child, labelled_key)
         watch(caches.pods, labelled_key)
         watch(caches.configs, self._naming("config"))
+        watch(caches.default_configs, self._defaulting)
         watch(caches.secrets, self._naming("secret"))
         watch(caches.nodes, self._of_node)
 
@@ -164,6 +166,13 @@ class WorkspaceController:
             return [key_of(workspace) for workspace in self._caches.workspaces.store.by_index(index, key_of(obj))]
 
         return keys
+
+    def _defaulting(self, obj: Any) -> Iterable[str]:
+        """The Workspaces that take their defaults from this ConfigMap of the operator's own namespace."""
+        if obj.metadata.namespace != self._settings.own_namespace:
+            return ()
+        key = object_key(ANY, obj.metadata.name)
+        return [key_of(workspace) for workspace in self._caches.workspaces.store.by_index("config", key)]
 
     def _of_node(self, node: Any) -> Iterable[str]:
         """The Workspace that a node was made for, or those whose selector it matches."""

@@ -29,6 +29,11 @@ def config_map_name(workspace: Workspace) -> str:
     return f"{workspace.metadata.name}-config"
 
 
+def default_config_name(method: str) -> str:
+    """KAITO's name of the ConfigMap with the defaults of a tuning method."""
+    return f"{method}-params-template"
+
+
 def headless_name(workspace: Workspace) -> str:
     return f"{workspace.metadata.name}-headless"
 

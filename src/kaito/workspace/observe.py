@@ -17,7 +17,7 @@ from kaito.workspace.kinds import ConfigOutline, SecretOutline
 from kaito.workspace.losses import Loss
 from kaito.workspace.names import owner_labels
 from kaito.workspace.progress import Progress
-from kaito.workspace.references import named_config, named_secrets
+from kaito.workspace.references import default_config, named_config, named_secrets
 from kaito.workspace.settings import Settings
 
 
@@ -29,6 +29,8 @@ class Observed:
     claim_api: Resource[NodeClaim] | None = None
     """The node API that claims are written in; None when the cluster serves none."""
     user_config: ConfigOutline | None = None
+    default_config: ConfigOutline | None = None
+    """The defaults of the tuning method: of the Workspace's namespace, else of the operator's."""
     secrets: Mapping[str, SecretOutline] = field(default_factory=dict)
     """The Secrets of the namespace that the Workspace names, those that exist."""
     claims: tuple[NodeClaim, ...] = ()
@@ -64,7 +66,7 @@ def observe(caches: Caches, key: str, now: datetime, settings: Settings) -> Obse
     if workspace is None:
         return None
     namespace, _ = split_key(key)
-    config = named_config(workspace)
+    config, fallback = named_config(workspace), default_config(workspace)
     nodes = tuple(_nodes(caches, workspace, key))
     return Observed(
         workspace=workspace,
@@ -72,6 +74,7 @@ def observe(caches: Caches, key: str, now: datetime, settings: Settings) -> Obse
         settings=settings,
         claim_api=caches.claim_api,
         user_config=caches.configs.store.get(object_key(namespace, config)) if config else None,
+        default_config=_default_config(caches, namespace, fallback, settings) if fallback else None,
         secrets={
             name: secret
             for name in named_secrets(workspace)
@@ -88,6 +91,11 @@ def observe(caches: Caches, key: str, now: datetime, settings: Settings) -> Obse
         pods=tuple(caches.pods.store.by_index("workspace", key)),
         progress=caches.progress.of(key),
     )
+
+
+def _default_config(caches: Caches, namespace: str, name: str, settings: Settings) -> ConfigOutline | None:
+    near = caches.configs.store.get(object_key(namespace, name))
+    return near or caches.default_configs.store.get(object_key(settings.own_namespace, name))
 
 
 def _nodes(caches: Caches, workspace: Workspace, key: str) -> list[Node]:

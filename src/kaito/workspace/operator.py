@@ -29,13 +29,14 @@ from kaito.workspace.metrics import WorkspaceCollector
 from kaito.workspace.names import FIELD_MANAGER
 from kaito.workspace.node_api import NodeApi, find_node_api
 from kaito.workspace.progress import Poller
-from kaito.workspace.settings import NodeClass, Settings
+from kaito.workspace.settings import CLOUD_NODE_CLASSES, NodeClass, Settings
 
 log = logging.getLogger(__name__)
 
 NODE_API_PAUSE = 15.0
 """Seconds between two looks for the node API of a cluster that serves none yet."""
 LEASE = "kaito-workspace"
+ENGINES = ("auto", "vllm", "transformers")
 DEFAULT_RUNTIME_IMAGE = f"kaito/runtime:{__version__}"
 
 
@@ -67,11 +68,13 @@ class OperatorConfig:
     """The Service in front of it, in the operator's namespace; empty: the API server calls localhost."""
     leader_election: bool = False
     lease_namespace: str = "kaito-system"
-    """The operator's own namespace: of its Lease and of the admission server's certificate."""
+    """The operator's own namespace: of its Lease, of the admission server's certificate, of the default configs."""
     lease_duration: float = DURATION
     """Seconds of silence after which another replica takes over."""
     node_class: str = ""
-    """For claims in the karpenter mode, as group/version/kind/name; empty: Azure's default one."""
+    """For claims in the karpenter mode, as group/version/kind/name; empty: the cloud's default one."""
+    cloud: str = ""
+    """azure, aws or gcp; empty is azure."""
     workers: int = 16
     patience: float = 60.0
     """Seconds to wait for the API server at the start."""
@@ -81,6 +84,8 @@ class OperatorConfig:
         _one_of("node-api", self.node_api, get_args(NodeApi))
         if self.lease_duration <= 0:
             raise ConfigError(f"--lease-duration: {self.lease_duration:g} s is no time; use 12 or so")
+        _one_of("engine", self.engine, ENGINES)
+        _one_of("cloud", self.cloud, ("", *CLOUD_NODE_CLASSES))
         if self.node_class:
             _node_class(self.node_class)
         for network in self.allow_data_from:
@@ -97,7 +102,8 @@ class OperatorConfig:
             allow_data_from=tuple(self.allow_data_from),
             node_classes=tuple(self.node_classes),
             engine=self.engine,
-            node_class=_node_class(self.node_class) if self.node_class else NodeClass(),
+            node_class=_node_class(self.node_class) if self.node_class else CLOUD_NODE_CLASSES[self.cloud or "azure"],
+            own_namespace=self.lease_namespace,
         )
 
 
@@ -111,8 +117,13 @@ async def run_operator(config: OperatorConfig) -> None:
         collector = WorkspaceCollector(operator.caches.workspaces.store.values, client.calls)
         REGISTRY.register(collector)
         stack.callback(REGISTRY.unregister, collector)
-        await serve_health(stack, operator.is_ready, config.host, config.health_port, config.metrics_port)
-        admission = asyncio.ensure_future(_run_admission(client, config))
+        webhook = asyncio.Event()
+        if not config.webhook_port:
+            webhook.set()
+        await serve_health(
+            stack, lambda: webhook.is_set() and operator.is_ready(), config.host, config.health_port, config.metrics_port
+        )
+        admission = asyncio.ensure_future(_run_admission(client, config, webhook))
         try:
             await _run_as_leader(client, config, operator)
         finally:
@@ -138,11 +149,11 @@ async def _run_as_leader(client: Client, config: OperatorConfig, operator: Opera
     await elector.lead(operator.run)
 
 
-async def _run_admission(client: Client, config: OperatorConfig) -> None:
+async def _run_admission(client: Client, config: OperatorConfig, listening: asyncio.Event) -> None:
     """Every replica answers the webhook, not only the leader."""
     if config.webhook_port:
         where = AdmissionConfig(config.host, config.webhook_port, config.webhook_service, config.lease_namespace)
-        await run_admission(client, config.settings, where)
+        await run_admission(client, config.settings, where, listening=lambda port: listening.set())
 
 
 def _one_of(flag: str, value: str, allowed: Sequence[str]) -> None:
@@ -159,14 +170,15 @@ def _node_class(text: str) -> NodeClass:
 
 
 class Operator:
-    """The controller with all that it needs, on a client that somebody else closes."""
+    """The controller with all that it needs, on a client that somebody else closes. It runs once it leads."""
 
     def __init__(
         self, client: Client, config: OperatorConfig, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._client = client
         self._config = config
-        self.caches = Caches(client, config.namespace, now)
+        self._is_at_work = False
+        self.caches = Caches(client, config.namespace, now, own_namespace=config.lease_namespace)
         self.workspaces = WorkspaceController(client, self.caches, config.settings, workers=config.workers, now=now)
         self._poller = Poller(
             client,
@@ -178,10 +190,12 @@ class Operator:
         )
 
     def is_ready(self) -> bool:
-        """Whether every cache has been filled once."""
-        return all(informer.is_synced for informer in self.caches.always)
+        """Whether every cache has been filled once, or another replica leads: who stands by is ready to take over."""
+        stands_by = self._config.leader_election and not self._is_at_work
+        return stands_by or all(informer.is_synced for informer in self.caches.always)
 
     async def run(self) -> None:
+        self._is_at_work = True
         await self._look_for_node_api()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.caches.run())

@@ -1,42 +1,40 @@
-"""The rights that the operator needs, and no more: what a ClusterRole and a Role of its own namespace say.
+"""The rights that the operator needs, and no more, beside the code that uses them.
 
-Kept beside the code that uses them; a test compares them with every request that the operator makes.
+A test compares them both ways with what an API server was asked for in whole lives of Workspaces. An apply is a patch,
+and the right to create besides, for an object that is not there yet.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from kaito.kube.rules import Rule
+from kaito.workspace.admission import CONFIGURATION, SECRET
+from kaito.workspace.operator import LEASE
 
-CHILD = ["list", "watch", "create", "patch"]
+READ = ("list", "watch")
+APPLY = ("list", "watch", "create", "patch")
 
-
-def cluster_rules(node_mode: str, *, webhook: bool = False) -> list[dict[str, Any]]:
-    """For the ClusterRole. `node_mode` is that of `--nodes`."""
-    rules = [
-        _rule("kaito.sh", ["workspaces"], ["list", "watch", "patch"]),
-        _rule("kaito.sh", ["workspaces/status"], ["patch"]),
-        _rule("", ["nodes", "pods", "secrets"], ["list", "watch"]),
-        _rule("", ["pods/proxy"], ["get"]),
-        _rule("", ["configmaps", "services"], CHILD),
-        _rule("", ["events"], ["create", "patch"]),
-        _rule("batch", ["jobs"], [*CHILD, "delete"]),
-        _rule("apps", ["deployments", "statefulsets"], [*CHILD, "delete"]),
-    ]
-    if node_mode != "byo":
-        rules.append(_rule("karpenter.sh", ["nodeclaims", "machines"], ["list", "watch", "create", "delete"]))
-    if webhook:
-        hooks = ["validatingwebhookconfigurations"]
-        rules.append(_rule("admissionregistration.k8s.io", hooks, ["create", "patch"]))
-    return rules
-
-
-def namespace_rules(*, webhook: bool = False) -> list[dict[str, Any]]:
-    """For the Role in the operator's own namespace."""
-    rules = [_rule("coordination.k8s.io", ["leases"], ["get", "create", "patch"])]
-    if webhook:
-        rules.append(_rule("", ["secrets"], ["get", "create", "patch"]))
-    return rules
-
-
-def _rule(group: str, resources: list[str], verbs: list[str]) -> dict[str, Any]:
-    return {"apiGroups": [group], "resources": resources, "verbs": list(verbs)}
+ALWAYS = (
+    Rule("kaito.sh", ["workspaces"], [*READ, "patch"]),
+    Rule("kaito.sh", ["workspaces/status"], ["patch"]),
+    Rule("", ["nodes", "pods", "secrets"], READ),
+    Rule("", ["pods/proxy"], ["get"]),
+    Rule("", ["configmaps", "services"], APPLY),
+    Rule("", ["events"], ["create", "patch"]),
+    Rule("batch", ["jobs"], [*READ, "create", "patch", "delete"]),
+    Rule("apps", ["deployments", "statefulsets"], [*APPLY, "delete"]),
+)
+CLAIMS = (Rule("karpenter.sh", ["nodeclaims", "machines"], [*READ, "create", "delete"]),)
+"""Where nodes are asked for: in every node mode but byo."""
+WEBHOOK = (
+    Rule("admissionregistration.k8s.io", ["validatingwebhookconfigurations"], ["get", "patch"], [CONFIGURATION]),
+)
+"""To put the authority into the configuration, which the installation made."""
+OWN_LEASE = (
+    Rule("coordination.k8s.io", ["leases"], ["create"]),
+    Rule("coordination.k8s.io", ["leases"], ["get", "patch"], [LEASE]),
+)
+"""In the operator's own namespace. A create has no name yet that a rule could see."""
+OWN_CERTIFICATE = (
+    Rule("", ["secrets"], ["create"]),
+    Rule("", ["secrets"], ["get", "patch"], [SECRET]),
+)

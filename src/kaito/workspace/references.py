@@ -6,6 +6,10 @@ from collections.abc import Iterable
 
 from kaito.api.workspace import Preset, Workspace
 from kaito.kube.store import object_key
+from kaito.workspace.names import default_config_name
+
+ANY = "*"
+"""In keys of the index, instead of a namespace: the operator's."""
 
 
 def named_preset(workspace: Workspace) -> Preset | None:
@@ -36,10 +40,22 @@ def named_secrets(workspace: Workspace) -> list[str]:
     return [name for name in dict.fromkeys(found) if name]
 
 
+def default_config(workspace: Workspace) -> str:
+    """The ConfigMap with the defaults of the Workspace's tuning method, where it names no config."""
+    if workspace.tuning is None or workspace.tuning.config:
+        return ""
+    return default_config_name(workspace.tuning.method.lower())
+
+
 def config_references(workspace: Workspace) -> Iterable[str]:
-    """For the index: the key of the ConfigMap that the Workspace names."""
-    name = named_config(workspace)
-    return (object_key(workspace.metadata.namespace, name),) if name else ()
+    """For the index: the key of the ConfigMap that the Workspace names, or of the one with its defaults.
+
+    Those may be in its own namespace or in the operator's, whose key has a star for the namespace.
+    """
+    name, fallback = named_config(workspace), default_config(workspace)
+    if name:
+        return (object_key(workspace.metadata.namespace, name),)
+    return (object_key(workspace.metadata.namespace, fallback), object_key(ANY, fallback)) if fallback else ()
 
 
 def secret_references(workspace: Workspace) -> Iterable[str]:

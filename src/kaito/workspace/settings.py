@@ -24,10 +24,20 @@ class NodeClass:
     name: str = "default"
 
 
+CLOUD_NODE_CLASSES = {
+    "azure": NodeClass(),
+    "aws": NodeClass("karpenter.k8s.aws", "v1", "EC2NodeClass", "default"),
+    "gcp": NodeClass("karpenter.k8s.gcp", "v1alpha1", "GCENodeClass", "default"),
+}
+"""What Karpenter's providers call their settings, and the name that their guides give the first one."""
+
+
 @dataclass(frozen=True)
 class Settings:
     node_mode: NodeMode
     runtime_image: str
+    own_namespace: str = ""
+    """The operator's, where the ConfigMaps with the defaults of tuning are."""
     allow_data_from: tuple[str, ...] = ()
     node_classes: tuple[str, ...] = ()
     engine: str = "auto"

@@ -43,9 +43,17 @@ def operator(
     node_class: Annotated[
         str, typer.Option(help="With --nodes karpenter: group/version/kind/name of the node class.", show_default=False)
     ] = "",
+    cloud: Annotated[
+        Literal["", "azure", "aws", "gcp"],
+        typer.Option(help="With --nodes karpenter: whose default node class; azure.", show_default=False),
+    ] = "",
+    engine: Annotated[
+        Literal["auto", "vllm", "transformers"], typer.Option(help="What serves; a Workspace may say otherwise.")
+    ] = "auto",
     leader_election: Annotated[bool, typer.Option(help="Let only one of several replicas act.")] = False,
     lease_namespace: Annotated[
-        str, typer.Option(help="The namespace of the Lease and of the webhook's certificate.")
+        str,
+        typer.Option(help="The operator's own namespace: of Lease, webhook certificate and default tuning configs."),
     ] = "kaito-system",
     lease_duration: Annotated[
         float, typer.Option(help="Seconds of silence after which another replica takes over.")
@@ -72,6 +80,8 @@ def operator(
             OperatorConfig(
                 kubeconfig=find_kubeconfig(at.kubeconfig),
                 node_class=node_class,
+                cloud=cloud,
+                engine=engine,
                 lease_namespace=lease_namespace,
                 lease_duration=lease_duration,
                 webhook_port=webhook_port,
@@ -108,6 +118,7 @@ def provisioner(
     ] = False,
     repair: Annotated[bool, typer.Option(help="Replace nodes that stay not ready.")] = True,
     leader_election: Annotated[bool, typer.Option(help="Let only one of several replicas act.")] = False,
+    lease_namespace: Annotated[str, typer.Option(help="The namespace of the Lease.")] = "kaito-system",
     metrics_port: Annotated[int, typer.Option(help="Where /metrics is served; 0 is nowhere.")] = 0,
     health_port: Annotated[int, typer.Option(help="Where /healthz and /readyz are served; 0 is nowhere.")] = 0,
     kubeconfig: Kubeconfig = None,
@@ -133,6 +144,7 @@ def provisioner(
         delete_without_capacity=delete_without_capacity,
         repair=repair,
         leader_election=leader_election,
+        lease_namespace=lease_namespace,
         metrics_port=metrics_port,
         health_port=health_port,
     )

@@ -1,4 +1,4 @@
-"""Admission webhooks by URL: who wants to see a write, in which order they are asked, and what their answers do.
+"""Admission webhooks, by URL or by Service: who wants to see a write, in which order they are asked, and what their answers do.
 
 Mutating webhooks come before validation, one after the other; validating ones after it, all at once. A webhook that
 cannot be reached refuses the write or is passed over, as its failure policy says.
@@ -107,8 +107,8 @@ class WebhookAdmission:
             if webhook.get("failurePolicy", "Fail") == "Ignore":
                 return {}
             reason = str(error) or type(error).__name__
-            url = webhook["clientConfig"].get("url")
             name = webhook["name"]
+            url = _shown(webhook["clientConfig"])
             message = f'failed calling webhook "{name}": failed to call webhook: Post "{url}": {reason}'
             raise errors.internal(message) from error
         call.warnings.extend(str(text) for text in response.get("warnings") or [])
@@ -143,8 +143,10 @@ class WebhookAdmission:
         if self._session is None:
             self._session = aiohttp.ClientSession()
         timeout = aiohttp.ClientTimeout(total=float(webhook.get("timeoutSeconds") or 10))
+        url, host = self._target(config)
         async with self._session.post(
-            config["url"],
+            url,
+            server_hostname=host,
             data=msgspec.json.encode(review),
             headers={"Content-Type": "application/json"},
             ssl=_tls(config.get("caBundle") or ""),
@@ -155,6 +157,28 @@ class WebhookAdmission:
                 raise ValueError(f"it answered {answer.status}")
             body = await answer.content.read(ANSWER_LIMIT)
         return _response(msgspec.json.decode(body), review["request"]["uid"])
+
+
+    def _target(self, config: Object) -> tuple[str, str | None]:
+        """The URL to call, and the name that its certificate must hold for where that is not the URL's own."""
+        service = config.get("service")
+        if not service:
+            return str(config["url"]), None
+        namespace, name = service["namespace"], service["name"]
+        record = self._store.latest(Key("services", namespace, name))
+        address = (record.value.get("spec") or {}).get("clusterIP") if record else None
+        if not address or address == "None":
+            raise ValueError(f'service "{name}" has no address')
+        return f"https://{address}:{service.get('port') or 443}{service.get('path') or '/'}", f"{name}.{namespace}.svc"
+
+
+def _shown(config: Object) -> str:
+    """As kube-apiserver names what it called."""
+    service = config.get("service")
+    if not service:
+        return str(config.get("url"))
+    host = f"{service['name']}.{service['namespace']}.svc"
+    return f"https://{host}:{service.get('port') or 443}{service.get('path') or '/'}"
 
 
 def _response(answer: Any, uid: str) -> Object:

@@ -41,7 +41,7 @@ def plan_inputs(observed: Observed) -> Inputs:
 def _config(observed: Observed) -> tuple[str, Cause | None]:
     name = named_config(observed.workspace)
     if not name:
-        return _default_config(observed.workspace), None
+        return _default(observed)
     namespace, key = observed.workspace.metadata.namespace, config_key(observed.workspace)
     if observed.user_config is None:
         hint = f"Create it with the key {key}."
@@ -52,12 +52,27 @@ def _config(observed: Observed) -> tuple[str, Cause | None]:
         message = f"The ConfigMap {name} has no key {key}"
         hint = f"Its keys are {', '.join(sorted(observed.user_config.data)) or 'none'}."
         return "", Cause("ConfigInvalid", message, hint, "you", is_final=True)
-    faults = _check(observed.workspace, text)
-    if faults:
-        first = faults[0]
-        message = f"The ConfigMap {name}: {first.field}: {first.message}"
-        return "", Cause("ConfigInvalid", message, first.hint, "you", is_final=True)
-    return text, None
+    return _checked(observed.workspace, text, f"The ConfigMap {name}", "you")
+
+
+def _default(observed: Observed) -> tuple[str, Cause | None]:
+    """The suite's defaults, or those of the ConfigMap that stands in for them."""
+    given, workspace = observed.default_config, observed.workspace
+    text = given.data.get(config_key(workspace), "") if given else ""
+    if given is None or not text:
+        return _default_config(workspace, ""), None
+    where = f"The defaults in the ConfigMap {given.metadata.namespace}/{given.metadata.name}"
+    _, cause = _checked(workspace, text, where, "the platform's administrator")
+    return ("", cause) if cause else (_default_config(workspace, text), None)
+
+
+def _checked(workspace: Workspace, text: str, where: str, whom: str) -> tuple[str, Cause | None]:
+    faults = _check(workspace, text)
+    if not faults:
+        return text, None
+    first = faults[0]
+    message = f"{where}: {first.field}: {first.message}"
+    return "", Cause("ConfigInvalid", message, first.hint, whom, is_final=True)
 
 
 def _check(workspace: Workspace, text: str) -> list[Fault]:
@@ -74,15 +89,15 @@ def _check_text(text: str, method: str, limit: int | None) -> list[Fault]:
 
 
 @lru_cache(maxsize=256)
-def _default_tuning_config(model: Model, method: str) -> str:
-    return tuning_config(model, method)
+def _default_tuning_config(model: Model, method: str, base: str) -> str:
+    return tuning_config(model, method, base)
 
 
-def _default_config(workspace: Workspace) -> str:
+def _default_config(workspace: Workspace, base: str) -> str:
     preset = named_preset(workspace)
     model = find_model(preset.name) if preset else None
     if workspace.tuning and model:
-        return _default_tuning_config(model, workspace.tuning.method.lower())
+        return _default_tuning_config(model, workspace.tuning.method.lower(), base)
     return EMPTY_INFERENCE_CONFIG
 
 

@@ -41,7 +41,10 @@ class TuningPlan:
 
 
 def trained_hash(workspace: Workspace, config_text: str) -> str:
-    """Of what decides the adapter. Secrets are left out: credentials that change do not change what was learnt."""
+    """Of what decides the adapter. Secrets are left out: credentials that change do not change what was learnt.
+
+    So are defaults: a new version of the suite, or of its ConfigMaps, trains nothing again that nobody asked for.
+    """
     tuning = _tuning(workspace)
     source, output, preset = tuning.input, tuning.output, tuning.preset
     assert source is not None
@@ -51,7 +54,7 @@ def trained_hash(workspace: Workspace, config_text: str) -> str:
         {
             "preset": [preset.name, preset.presetOptions.image],
             "method": tuning.method.lower(),
-            "config": config_text,
+            "config": config_text if tuning.config else "",
             "input": [source.urls, source.image, source.volumeSource],
             "output": [output.image, output.volumeSource],
         }

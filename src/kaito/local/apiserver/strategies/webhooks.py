@@ -24,12 +24,13 @@ class WebhookStrategy(GenerationStrategy):
         causes: FieldCauses = []
         for position, webhook in enumerate(obj.get("webhooks") or []):
             where = f"webhooks[{position}]"
-            url = (webhook.get("clientConfig") or {}).get("url") or ""
-            if not url:
-                message = (
-                    "Required value: this control plane calls webhooks by url; it has no network of Services for them"
-                )
-                causes.append(FieldCause(f"{where}.clientConfig.url", message, FIELD_REQUIRED))
+            config = webhook.get("clientConfig") or {}
+            url, service = config.get("url") or "", config.get("service") or {}
+            if bool(url) == bool(service):
+                message = "Required value: exactly one of url or service is required"
+                causes.append(FieldCause(f"{where}.clientConfig", message, FIELD_REQUIRED))
+            elif service:
+                causes += _missing(service, f"{where}.clientConfig.service")
             elif not url.startswith("https://"):
                 message = f"Invalid value: \"{url}\": 'https' is the only allowed URL scheme"
                 causes.append(FieldCause(f"{where}.clientConfig.url", message))
@@ -37,3 +38,8 @@ class WebhookStrategy(GenerationStrategy):
                 message = "Forbidden: matchConditions are not served by this control plane; narrow the rules instead"
                 causes.append(FieldCause(f"{where}.matchConditions", message, FIELD_FORBIDDEN))
         return causes
+
+
+def _missing(service: Object, where: str) -> FieldCauses:
+    wanted = [name for name in ("namespace", "name") if not service.get(name)]
+    return [FieldCause(f"{where}.{name}", f"Required value: service {name} is required", FIELD_REQUIRED) for name in wanted]

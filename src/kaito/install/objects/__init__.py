@@ -1,0 +1,1 @@
+"""The objects of an installation, with holes; `everything.documents` has them all."""
