@@ -1,6 +1,6 @@
 """Write the Helm chart from the objects of `kaito install`.
 
-    python scripts/make_chart.py [charts/kaito]
+python scripts/make_chart.py [charts/kaito]
 """
 
 from __future__ import annotations

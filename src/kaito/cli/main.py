@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import kaito
-from kaito.cli.commands import catalogue, cluster, data_sets, one_machine, processes, shell, workspace
+from kaito.cli.commands import catalogue, cluster, data_sets, installation, one_machine, processes, shell, workspace
 from kaito.cli.completion import answer_if_asked
 from kaito.cli.connection import GIVEN_FIRST, Connection
 from kaito.cli.errors import CommandError
@@ -37,6 +37,7 @@ workspace.register(app)
 catalogue.register(app)
 data_sets.register(app)
 one_machine.register(app)
+installation.register(app)
 processes.register(app)
 shell.register(app)
 

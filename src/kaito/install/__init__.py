@@ -1,1 +1,1 @@
-"""Installing the suite on a cluster: one set of objects with holes, printed as a Helm chart or filled in by `kaito install`."""
+"""Installing the suite: one set of objects with holes, printed as a Helm chart or filled in by `kaito install`."""

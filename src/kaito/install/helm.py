@@ -105,8 +105,8 @@ class Printer:
                     start = f"{pad}{{{{- range {_value(item.path)} }}}}"
                     lines += [start, f"{pad}- {word}", f"{pad}{{{{- end }}}}"]
                 case When():
-                    body = item.body if isinstance(item.body, list) else [item.body]
-                    lines += _conditional(item.condition, self._sequence(body, pad), pad)
+                    items = item.body if isinstance(item.body, list) else [item.body]
+                    lines += _conditional(item.condition, self._sequence(items, pad), pad)
                 case dict():
                     inner = self._mapping(item, pad + "  ")
                     lines += [f"{pad}- {inner[0].lstrip()}", *inner[1:]]

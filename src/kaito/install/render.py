@@ -28,12 +28,12 @@ def read_values(files: Iterable[Path], settings: Iterable[str]) -> dict[str, Any
     """The defaults with the files over them, in order, and then each PATH=VALUE. Raises ValuesInvalid."""
     values = default_values()
     for file in files:
-        values = _merged(values, _read(file))
+        values = merged(values, _read(file))
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path:
             raise ValuesInvalid(f'--set "{setting}" is not PATH=VALUE', "such as operator.replicas=2")
-        values = _merged(values, _nested(path.split("."), _parsed(setting, text)))
+        values = merged(values, _nested(path.split("."), _parsed(setting, text)))
     check_values(values)
     return values
 
@@ -122,15 +122,15 @@ def _nested(path: list[str], value: Any) -> dict[str, Any]:
     return nested
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """As Helm merges values: mappings key by key, all else replaced; null takes a key away."""
-    merged = dict(below)
+    result = dict(below)
     for key, value in above.items():
-        before = merged.get(key)
+        before = result.get(key)
         if value is None:
-            merged.pop(key, None)
+            result.pop(key, None)
         elif isinstance(before, dict) and isinstance(value, dict):
-            merged[key] = _merged(before, value)
+            result[key] = merged(before, value)
         else:
-            merged[key] = value
-    return merged
+            result[key] = value
+    return result

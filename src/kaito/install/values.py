@@ -1,6 +1,6 @@
 """What can be chosen about an installation: the chart's values and what `kaito install --set` and `--values` take.
 
-These Structs are the only list: `values.yaml`, `values.schema.json` and the checks of `kaito install` are made from them.
+These Structs are the only list: `values.yaml`, `values.schema.json` and the checks of `kaito install` come from them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ Mapping = dict[str, Any]
 Switch = Literal["auto", "always", "never"]
 
 
-class _Values(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Values(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A group of values; a word that is none of them is an error."""
 
 
-class Global(msgspec.Struct, frozen=True, kw_only=True):
+class Global(msgspec.Struct, kw_only=True):
     """Helm hands `global` to all charts of a release, so it may hold what is not ours."""
 
     imageRegistry: Annotated[str, Meta(description="A mirror: the registry that every image comes from.")] = ""
@@ -37,13 +37,11 @@ class ImageValues(_Values):
 
 
 class Runtime(_Values):
-    image: Annotated[ImageValues, Meta(description="What Workspaces' pods run.")] = ImageValues(
-        repository="kaito/runtime"
+    image: Annotated[ImageValues, Meta(description="What Workspaces' pods run.")] = field(
+        default_factory=lambda: ImageValues(repository="kaito/runtime")
     )
     engine: Annotated[Literal["auto", "vllm", "transformers"], Meta(description="What serves.")] = "auto"
-    allowDataFrom: Annotated[
-        list[str], Meta(description="Private networks (CIDRs) that data URLs may point to.")
-    ] = []
+    allowDataFrom: Annotated[list[str], Meta(description="Private networks (CIDRs) that data URLs may point to.")] = []
 
 
 class ServiceAccountValues(_Values):
@@ -66,8 +64,8 @@ class Workload(_Values):
         int, Meta(ge=1, description="One leads; another takes over within seconds when it goes silent.")
     ] = 1
     logLevel: Literal["debug", "info", "warning", "error"] = "info"
-    serviceAccount: ServiceAccountValues = ServiceAccountValues()
-    podDisruptionBudget: Budget = Budget()
+    serviceAccount: ServiceAccountValues = field(default_factory=ServiceAccountValues)
+    podDisruptionBudget: Budget = field(default_factory=Budget)
     priorityClassName: Annotated[str, Meta(description="For example system-cluster-critical.")] = ""
     resources: Mapping = field(default_factory=lambda: dict(OPERATOR_RESOURCES))
     nodeSelector: dict[str, str] = field(default_factory=lambda: {"kubernetes.io/os": "linux"})
@@ -81,8 +79,8 @@ class Workload(_Values):
 
 
 class Operator(Workload):
-    image: Annotated[ImageValues, Meta(description="Of the operator and of the provisioner.")] = ImageValues(
-        repository="kaito/operator"
+    image: Annotated[ImageValues, Meta(description="Of the operator and of the provisioner.")] = field(
+        default_factory=lambda: ImageValues(repository="kaito/operator")
     )
 
 
@@ -99,13 +97,13 @@ class Azure(_Values):
 
 
 class Provisioner(Workload):
-    enabled: Annotated[
-        bool, Meta(description="Off where Azure's gpu-provisioner, or Karpenter, brings the nodes.")
-    ] = False
+    enabled: Annotated[bool, Meta(description="Off where Azure's gpu-provisioner, or Karpenter, brings the nodes.")] = (
+        False
+    )
     provider: Annotated[
         Literal["azure", "simulated"], Meta(description="simulated makes Node objects with nothing behind them.")
     ] = "azure"
-    azure: Azure = Azure()
+    azure: Azure = field(default_factory=Azure)
 
 
 class Crds(_Values):
@@ -145,7 +143,7 @@ class ServiceMonitor(_Values):
 
 class Metrics(_Values):
     port: Port = 8080
-    serviceMonitor: ServiceMonitor = ServiceMonitor()
+    serviceMonitor: ServiceMonitor = field(default_factory=ServiceMonitor)
 
 
 class Egress(_Values):
@@ -157,7 +155,7 @@ class Egress(_Values):
 
 class Network(_Values):
     enabled: Annotated[bool, Meta(description="Let in only the webhook's, the probes' and the metrics' port.")] = True
-    egress: Egress = Egress()
+    egress: Egress = field(default_factory=Egress)
 
 
 class DefaultConfigs(_Values):
@@ -172,11 +170,13 @@ class DevicePlugin(_Values):
     enabled: Annotated[
         Switch, Meta(description="NVIDIA's device plugin on the provisioner's nodes. auto: with the azure provider.")
     ] = "auto"
-    namespace: Annotated[
-        str, Meta(description="It mounts a host path, which a restricted namespace refuses.")
-    ] = "kube-system"
-    image: ImageValues = ImageValues(
-        registry="mcr.microsoft.com", repository="oss/v2/nvidia/k8s-device-plugin", tag="v0.18.2-12"
+    namespace: Annotated[str, Meta(description="It mounts a host path, which a restricted namespace refuses.")] = (
+        "kube-system"
+    )
+    image: ImageValues = field(
+        default_factory=lambda: ImageValues(
+            registry="mcr.microsoft.com", repository="oss/v2/nvidia/k8s-device-plugin", tag="v0.18.2-12"
+        )
     )
     resources: Mapping = field(default_factory=lambda: {"requests": {"cpu": "10m", "memory": "64Mi"}})
 
@@ -184,7 +184,9 @@ class DevicePlugin(_Values):
 class Values(_Values):
     """All of it."""
 
-    global_: Annotated[Global, Meta(description="Shared with other charts.")] = field(name="global", default=Global())
+    global_: Annotated[Global, Meta(description="Shared with other charts.")] = field(
+        name="global", default_factory=Global
+    )
     nodes: Annotated[
         Literal["gpu-provisioner", "karpenter", "byo"],
         Meta(description="How nodes come: claims of KAITO's gpu-provisioner (or ours), Karpenter, or your own nodes."),
@@ -200,16 +202,28 @@ class Values(_Values):
         Meta(description="What claims are written as; auto: the newest that the cluster serves."),
     ] = "auto"
     watchNamespace: Annotated[str, Meta(description="The one namespace whose Workspaces count; empty: all.")] = ""
-    runtime: Annotated[Runtime, Meta(description="The pods of Workspaces.")] = Runtime()
-    operator: Annotated[Operator, Meta(description="The workspace controller and its webhook.")] = Operator()
-    provisioner: Annotated[Provisioner, Meta(description="Turns claims into nodes (AKS agent pools).")] = Provisioner()
-    crds: Annotated[Crds, Meta(description="CustomResourceDefinitions.")] = Crds()
-    rbac: Annotated[Rbac, Meta(description="Roles and bindings, each rule needed by the code.")] = Rbac()
-    webhook: Annotated[Webhook, Meta(description="Says faults of a Workspace when it is applied.")] = Webhook()
-    metrics: Annotated[Metrics, Meta(description="Prometheus metrics of both.")] = Metrics()
-    networkPolicy: Annotated[Network, Meta(description="Who may talk to the pods.")] = Network()
-    defaultConfigs: Annotated[DefaultConfigs, Meta(description="Defaults of tuning.")] = DefaultConfigs()
-    nvidiaDevicePlugin: Annotated[DevicePlugin, Meta(description="What makes a node offer its GPUs.")] = DevicePlugin()
+    runtime: Annotated[Runtime, Meta(description="The pods of Workspaces.")] = field(default_factory=Runtime)
+    operator: Annotated[Operator, Meta(description="The workspace controller and its webhook.")] = field(
+        default_factory=Operator
+    )
+    provisioner: Annotated[Provisioner, Meta(description="Turns claims into nodes (AKS agent pools).")] = field(
+        default_factory=Provisioner
+    )
+    crds: Annotated[Crds, Meta(description="CustomResourceDefinitions.")] = field(default_factory=Crds)
+    rbac: Annotated[Rbac, Meta(description="Roles and bindings, each rule needed by the code.")] = field(
+        default_factory=Rbac
+    )
+    webhook: Annotated[Webhook, Meta(description="Says faults of a Workspace when it is applied.")] = field(
+        default_factory=Webhook
+    )
+    metrics: Annotated[Metrics, Meta(description="Prometheus metrics of both.")] = field(default_factory=Metrics)
+    networkPolicy: Annotated[Network, Meta(description="Who may talk to the pods.")] = field(default_factory=Network)
+    defaultConfigs: Annotated[DefaultConfigs, Meta(description="Defaults of tuning.")] = field(
+        default_factory=DefaultConfigs
+    )
+    nvidiaDevicePlugin: Annotated[DevicePlugin, Meta(description="What makes a node offer its GPUs.")] = field(
+        default_factory=DevicePlugin
+    )
 
 
 def default_values() -> dict[str, Any]:

@@ -121,7 +121,9 @@ async def _configure(
     while True:
         try:
             if not await configure_webhooks(client, CONFIGURATION, webhooks, certificate, where):
-                log.warning("the webhook configuration is another installation's", extra={"configuration": CONFIGURATION})
+                log.warning(
+                    "the webhook configuration is another installation's", extra={"configuration": CONFIGURATION}
+                )
         except KubeError as error:
             log.warning("the webhook configuration is not written", extra={"error": str(error)})
             await asyncio.sleep(RETRY_PAUSE)

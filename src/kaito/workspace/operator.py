@@ -121,7 +121,11 @@ async def run_operator(config: OperatorConfig) -> None:
         if not config.webhook_port:
             webhook.set()
         await serve_health(
-            stack, lambda: webhook.is_set() and operator.is_ready(), config.host, config.health_port, config.metrics_port
+            stack,
+            lambda: webhook.is_set() and operator.is_ready(),
+            config.host,
+            config.health_port,
+            config.metrics_port,
         )
         admission = asyncio.ensure_future(_run_admission(client, config, webhook))
         try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from kaito.local.apiserver.pki import load_pki
+from kaito.kube.certificates import make_certificate
 from tests.local.apiserver.request_suite import CRDS, WIDGET_CRD, widget
 from tests.support.cluster import Cluster
 
@@ -25,9 +25,12 @@ CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1"
 class Hook:
     """An HTTPS server that records what it is asked and answers as told."""
 
-    def __init__(self, folder: Path) -> None:
-        pki = load_pki(folder, addresses=["127.0.0.1"], token="t", signing_key="00", now=datetime.now(UTC))
-        self.bundle = base64.b64encode(pki.ca.read_bytes()).decode()
+    def __init__(self, folder: Path, host: str = "127.0.0.1", name: str = "localhost") -> None:
+        certificate = make_certificate([name, "localhost"], datetime.now(UTC))
+        folder.mkdir()
+        pair = folder / "pair.pem"
+        pair.write_bytes(certificate.key + certificate.certificate)
+        self.bundle = base64.b64encode(certificate.authority).decode()
         self.asked: list[dict[str, Any]] = []
         self.answer: dict[str, Any] = {"allowed": True}
         hook = self
@@ -46,11 +49,12 @@ class Hook:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Requests)
+        self._server = http.server.ThreadingHTTPServer((host, 0), Requests)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pki.certificate, pki.key)
+        context.load_cert_chain(pair)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.url = f"https://127.0.0.1:{self._server.server_address[1]}/admit"
+        self.port = self._server.server_address[1]
+        self.url = f"https://localhost:{self.port}/admit"
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
 
@@ -159,10 +163,18 @@ def test_another_version_of_the_kind_is_seen_in_the_version_of_the_rule(cluster:
     assert asked["object"]["apiVersion"] == "example.com/v1"
 
 
-def test_webhooks_that_cannot_be_called_are_refused(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        pytest.param({}, "webhooks[0].clientConfig", id="neither url nor service"),
+        pytest.param({"url": "http://127.0.0.1/"}, "webhooks[0].clientConfig.url", id="no TLS"),
+        pytest.param({"service": {"name": "a"}}, "webhooks[0].clientConfig.service.namespace", id="no namespace"),
+    ],
+)
+def test_webhooks_that_cannot_be_called_are_refused(cluster: Cluster, config: dict[str, Any], field: str) -> None:
     webhook = {
         "name": "check.example.com",
-        "clientConfig": {"service": {"name": "a", "namespace": "b"}},
+        "clientConfig": config,
         "sideEffects": "None",
         "admissionReviewVersions": ["v1"],
     }
@@ -173,4 +185,26 @@ def test_webhooks_that_cannot_be_called_are_refused(cluster: Cluster) -> None:
         "webhooks": [webhook],
     }
     answer = cluster.request("POST", f"{CONFIGURATIONS}/validatingwebhookconfigurations", body)
-    assert (answer.code, answer.json()["details"]["causes"][0]["field"]) == (422, "webhooks[0].clientConfig.url")
+    assert (answer.code, answer.json()["details"]["causes"][0]["field"]) == (422, field)
+
+
+def test_a_service_is_called_at_its_address_and_by_its_name(cluster: Cluster, tmp_path: Path) -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hook"}, "spec": {"ports": [{"port": 443}]}}
+    made = cluster.request("POST", "/api/v1/namespaces/default/services", service).json()
+    hook = Hook(tmp_path / "served", made["spec"]["clusterIP"], "hook.default.svc")
+    try:
+        reference = {"name": "hook", "namespace": "default", "path": "/admit", "port": hook.port}
+        register(
+            cluster,
+            hook,
+            "validatingwebhookconfigurations",
+            "configmaps",
+            clientConfig={"service": reference, "caBundle": hook.bundle},
+        )
+        hook.answer = {"allowed": False, "status": {"message": "never on a Thursday"}}
+        answer = cluster.request("POST", CM, config_map(name="a"))
+        assert "never on a Thursday" in answer.json()["message"]
+    finally:
+        hook.stop()
+    answer = cluster.request("POST", CM, config_map(name="a"))
+    assert 'Post "https://hook.default.svc' in answer.json()["message"], "whom it called is told"

@@ -63,5 +63,3 @@ def _monitor(name: str) -> dict[str, Any]:
     endpoint = {"port": "metrics", "interval": Value("metrics.serviceMonitor.interval")}
     spec = {"selector": {"matchLabels": selector(name)}, "endpoints": [endpoint]}
     return {"apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor", "metadata": head, "spec": spec}
-
-

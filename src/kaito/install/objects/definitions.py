@@ -53,5 +53,3 @@ def _config(method: str) -> dict[str, Any]:
         "metadata": metadata(default_config_name(method), OPERATOR),
         "data": text,
     }
-
-

@@ -90,5 +90,3 @@ def _configuration() -> dict[str, Any]:
         "metadata": metadata(CONFIGURATION, OPERATOR, namespaced=False),
         "webhooks": [webhook],
     }
-
-

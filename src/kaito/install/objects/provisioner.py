@@ -75,12 +75,12 @@ def _has_plugin() -> AnyOf:
 def _device_plugin() -> dict[str, Any]:
     """AKS installs the driver on GPU nodes, but nothing that offers the GPUs to pods."""
     chosen = {"app.kubernetes.io/name": PLUGIN}
-    labels = {"labels": {**chosen, LABELS: None}}
-    body = {"name": PLUGIN, "namespace": Value("nvidiaDevicePlugin.namespace"), **labels}
+    labels: dict[Any, Any] = {**chosen, LABELS: None}
+    head = {"name": PLUGIN, "namespace": Value("nvidiaDevicePlugin.namespace"), "labels": labels}
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
-        "metadata": body,
+        "metadata": head,
         "spec": {
             "selector": {"matchLabels": chosen},
             "updateStrategy": {"type": "RollingUpdate"},
@@ -113,5 +113,3 @@ def _plugin_pod() -> dict[str, Any]:
         "containers": [container],
         "volumes": [{"name": "device-plugins", "hostPath": {"path": PLUGIN_DIR}}],
     }
-
-

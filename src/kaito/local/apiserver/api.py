@@ -9,6 +9,7 @@ import logging
 import ssl
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -122,6 +123,8 @@ class Api:
 
     def _authorize(self, user: User, wanted: Attributes) -> None:
         allowed, _ = self.authorizer.decide(user, wanted)
+        if self.config.audit is not None:
+            self.config.audit(user, wanted, allowed)
         if allowed:
             return
         if wanted.path:
@@ -205,7 +208,9 @@ class Api:
             return await self._rescale(request, call, accepted, body)
         if verb == "patch":
             given = bool(request.query.get("fieldManager"))
-            written = await patch(self.writer, call, bodies.media_type(request), body, given)
+            create = Attributes("create", info.group, info.plural, namespace=call.namespace, name=call.name)
+            may_create = partial(self._authorize, call.user, create)
+            written = await patch(self.writer, call, bodies.media_type(request), body, given, may_create)
             return self._answer(call, written, accepted)
         obj = self._decode(request, call, body)
         written = await self.writer.update(call, lambda _live: dict(obj, metadata=dict(obj.get("metadata") or {})))

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kaito.local.apiserver.call import User
+from kaito.local.apiserver.rbac import Attributes
+
 MIB = 1024 * 1024
 
 
@@ -33,5 +36,7 @@ class ServerConfig:
     body_limit: int = 3 * MIB
     """Bytes of a request's body, as kube-apiserver has it."""
     clock: Callable[[], datetime] = utc_now
+    audit: Callable[[User, Attributes, bool], None] | None = None
+    """Told of every request that must be authorized: who, what, and whether it was allowed."""
     random_hex: Callable[[int], str] = secrets.token_hex
     """Randomness of uids, generated names and tokens: bytes wanted -> hex text."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from kaito.local.apiserver.body import decode_json, decode_yaml
@@ -20,7 +21,10 @@ CUSTOM_TYPES = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 BUILTIN_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 
 
-async def patch(writer: Writer, call: Call, media_type: str, body: bytes, manager_given: bool) -> Written:
+async def patch(
+    writer: Writer, call: Call, media_type: str, body: bytes, manager_given: bool, may_create: Callable[[], None]
+) -> Written:
+    """`may_create` raises 403 for who may not create; only an apply of what is not there asks."""
     accepted = CUSTOM_TYPES if call.resource.crd else BUILTIN_TYPES
     if media_type not in accepted:
         raise errors.unsupported_media_type(accepted)
@@ -29,7 +33,7 @@ async def patch(writer: Writer, call: Call, media_type: str, body: bytes, manage
             message = "Required value: is required for apply patch"
             cause = errors.FieldCause("fieldManager", message, errors.FIELD_REQUIRED)
             raise errors.invalid("meta.k8s.io", "PatchOptions", "", [cause])
-        return await _apply(writer, call, _object(decode_yaml(body)))
+        return await _apply(writer, call, _object(decode_yaml(body)), may_create)
     if call.options.force:
         message = "Forbidden: may not be specified for non-apply patch"
         cause = errors.FieldCause("force", message, errors.FIELD_FORBIDDEN)
@@ -61,7 +65,7 @@ def _patched(call: Call, obj: Any) -> Object:
     return obj
 
 
-async def _apply(writer: Writer, call: Call, applied: Object) -> Written:
+async def _apply(writer: Writer, call: Call, applied: Object, may_create: Callable[[], None]) -> Written:
     """Server-side apply: makes the object when it is not there."""
     info = call.resource.info
     metadata = applied.get("metadata")
@@ -95,6 +99,7 @@ async def _apply(writer: Writer, call: Call, applied: Object) -> Written:
         return await writer.update(call, merged, applied=True)
     if call.subresource:
         raise errors.not_found(info.group, info.plural, call.name)
+    may_create()
     return await writer.create(call, merged(None), applied=True)
 
 

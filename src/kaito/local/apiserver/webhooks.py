@@ -1,4 +1,4 @@
-"""Admission webhooks, by URL or by Service: who wants to see a write, in which order they are asked, and what their answers do.
+"""Admission webhooks, by URL or Service: who wants to see a write, in which order they are asked, what answers do.
 
 Mutating webhooks come before validation, one after the other; validating ones after it, all at once. A webhook that
 cannot be reached refuses the write or is passed over, as its failure policy says.
@@ -157,7 +157,6 @@ class WebhookAdmission:
                 raise ValueError(f"it answered {answer.status}")
             body = await answer.content.read(ANSWER_LIMIT)
         return _response(msgspec.json.decode(body), review["request"]["uid"])
-
 
     def _target(self, config: Object) -> tuple[str, str | None]:
         """The URL to call, and the name that its certificate must hold for where that is not the URL's own."""

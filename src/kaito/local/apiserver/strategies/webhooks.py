@@ -42,4 +42,6 @@ class WebhookStrategy(GenerationStrategy):
 
 def _missing(service: Object, where: str) -> FieldCauses:
     wanted = [name for name in ("namespace", "name") if not service.get(name)]
-    return [FieldCause(f"{where}.{name}", f"Required value: service {name} is required", FIELD_REQUIRED) for name in wanted]
+    return [
+        FieldCause(f"{where}.{name}", f"Required value: service {name} is required", FIELD_REQUIRED) for name in wanted
+    ]
