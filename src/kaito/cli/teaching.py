@@ -24,7 +24,7 @@ SECTIONS = (
     ("Models as Workspaces", ("apply", "get", "wait", "explain", "logs", "chat", "url", "delete")),
     ("Before anything is spent", ("plan", "models", "skus", "doctor")),
     ("On this machine, without a cluster", ("up", "down", "demo")),
-    ("On a cluster", ("install", "crds", "operator", "provisioner")),
+    ("On a cluster", ("install", "uninstall", "crds", "operator", "provisioner")),
     ("Other", ("completion",)),
 )
 
@@ -84,8 +84,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "down": (("kaito down", "stop it; what is stored stays"),),
     "demo": (("kaito demo", "tune a small model, serve it and ask it, in about a minute"),),
     "install": (
+        ("kaito install", "apply it to the cluster of the kubeconfig, and wait until it runs"),
         ("kaito install --dry-run | kubectl apply -f -", "the objects, applied by kubectl"),
-        ("kaito install", "apply them to the cluster of the kubeconfig"),
+        ("kaito install --set nodes=karpenter --set cloud=aws", "for EKS with Karpenter"),
+        ("kaito install --show-values > values.yaml", "all that can be chosen; then --values values.yaml"),
+    ),
+    "uninstall": (
+        ("kaito uninstall", "what `kaito install` made; Workspaces and their CRD stay"),
+        ("kaito uninstall --crds", "also the CRDs, where no Workspace is left"),
     ),
     "crds": (
         ("kaito crds | kubectl apply -f -", "the Workspace's definition"),

@@ -9,7 +9,8 @@ import typer
 
 from kaito.cli.connection import Connection, run_connected
 from kaito.cli.errors import CommandError, TimedOut, UsageError
-from kaito.cli.options import Context, Kubeconfig
+from kaito.cli.options import Context, Kubeconfig, parse_duration
+from kaito.cli.teaching import Command
 
 if TYPE_CHECKING:
     from kaito.kube.client import Client
@@ -19,8 +20,8 @@ Space = Annotated[str, typer.Option("--namespace", "-n", help="The suite's own n
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(install)
-    app.command()(uninstall)
+    app.command(cls=Command)(install)
+    app.command(cls=Command)(uninstall)
 
 
 def install(
@@ -37,7 +38,7 @@ def install(
     ] = False,
     show_values: Annotated[bool, typer.Option("--show-values", help="Print all values with their defaults.")] = False,
     wait: Annotated[bool, typer.Option(help="Wait until everything runs.")] = True,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait.")] = 300.0,
+    timeout: Annotated[str, typer.Option("--timeout", help="How long to wait, such as 5m.")] = "5m",
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
@@ -52,6 +53,7 @@ def install(
     if show_values:
         typer.echo(values_yaml().rstrip())
         return
+    patience = parse_duration(timeout)
     first = [render_namespace(namespace)] if create_namespace else []
     try:
         chosen = read_values(values or [], settings or [])
@@ -60,7 +62,7 @@ def install(
             return
         run_connected(
             Connection(kubeconfig, context, namespace),
-            lambda client, space: _install(client, space, first, chosen, timeout if wait else None),
+            lambda client, space: _install(client, space, first, chosen, patience if wait else None),
         )
     except ValuesInvalid as error:
         raise UsageError(str(error), error.hint) from error
