@@ -26,10 +26,12 @@ def register(app: typer.Typer) -> None:
 
 def install(
     values: Annotated[
-        list[Path] | None, typer.Option("--values", help="A YAML file of values, as the chart's; repeatable.")
+        list[Path] | None,
+        typer.Option("--values", "-f", metavar="FILE", help="Values in YAML, as the chart takes them; repeatable."),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="PATH=VALUE, such as operator.replicas=2; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="One value, such as operator.replicas=2; repeatable."),
     ] = None,
     namespace: Space = DEFAULT_NAMESPACE,
     create_namespace: Annotated[bool, typer.Option(help="Make the namespace, restricted, if it is not there.")] = True,
