@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +68,33 @@ def save_model(name: str, folder: Path) -> Path:
     model.generation_config = GenerationConfig(eos_token_id=4, pad_token_id=0)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(find_builtin("tiny-phi-3")).save_pretrained(folder)
+    return folder
+
+
+TOOL_TEMPLATE = """{%- if tools %}
+{{- '<|user|>\\n' + (tools | tojson) + ' Write <tool_call>{...}</tool_call><|end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+{{- '<|' + ('assistant' if message.role == 'assistant' else 'user') + '|>\\n' + message.content }}
+{%- for call in message.tool_calls or [] %}{{- '<tool_call>' + (call.function | tojson) + '</tool_call>' }}{%- endfor %}
+{{- '<|end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|assistant|>\\n' }}{%- endif %}"""
+
+
+def save_tool_model(folder: Path) -> Path:
+    """The built-in model with a template that takes tools, as Hermes and Qwen have it."""
+    shutil.copytree(find_builtin("tiny-phi-3"), folder)
+    (folder / "chat_template.jinja").write_text(TOOL_TEMPLATE)
+    return folder
+
+
+def save_embedding_model(folder: Path) -> Path:
+    """A decoder with the files of sentence-transformers that make it an embedding model."""
+    save_model("qwen3", folder)
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    kinds = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in modules]
+    (folder / "modules.json").write_text(json.dumps(kinds))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_lasttoken": True}))
     return folder
 
 

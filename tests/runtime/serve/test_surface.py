@@ -91,16 +91,21 @@ async def test_streamed_chat_is_the_whole_one_in_pieces(server: Server) -> None:
     assert events[-1]["usage"]["completion_tokens"] == 9
 
 
-async def test_completion_with_logprobs_echo_and_several_prompts(server: Server) -> None:
-    body = {"prompt": ["Hello", [5, 6]], "max_tokens": 3, "logprobs": 2, "temperature": 0, "echo": True, "n": 2}
+async def test_completion_with_logprobs_and_several_prompts(server: Server) -> None:
+    body = {"prompt": ["Hello", [5, 6]], "max_tokens": 3, "logprobs": 2, "temperature": 0, "n": 2}
     status, answer = await server.post("/v1/completions", body)
     assert status == 200
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
     first = answer["choices"][0]
-    assert first["text"].startswith("Hello")
     assert first["finish_reason"] == "length"
     assert len(first["logprobs"]["tokens"]) == 3
     assert all(len(top) == 2 and max(top.values()) <= 0 for top in first["logprobs"]["top_logprobs"])
+
+
+async def test_completion_echoes_its_prompt(server: Server) -> None:
+    status, answer = await server.post("/v1/completions", {"prompt": "Hello", "max_tokens": 3, "echo": True})
+    assert status == 200
+    assert answer["choices"][0]["text"].startswith("Hello")
 
 
 async def test_a_seed_gives_the_same_answer_and_choices_differ(server: Server) -> None:
@@ -121,7 +126,9 @@ async def test_a_seed_gives_the_same_answer_and_choices_differ(server: Server) -
         ("/v1/chat/completions", {"messages": HELLO, "max_tokens": 9999}, 400, "512 tokens"),
         ("/v1/chat/completions", {"messages": HELLO, "temperature": -1}, 400, "$.temperature"),
         ("/v1/chat/completions", {"messages": HELLO, "logit_bias": {"x": 1}}, 400, "logit_bias"),
-        ("/v1/chat/completions", {"messages": HELLO, "response_format": {"type": "json_object"}}, 400, "json_object"),
+        ("/v1/chat/completions", {"messages": HELLO, "response_format": {"type": "xml"}}, 400, "'xml'"),
+        ("/v1/chat/completions", {"messages": HELLO, "functions": [{"name": "f"}]}, 400, "use tools"),
+        ("/v1/completions", {"prompt": "a", "echo": True, "logprobs": 1}, 400, "echo"),
         ("/v1/chat/completions", {"messages": HELLO, "tool_choice": "required"}, 400, "tool"),
         ("/v1/chat/completions", {"messages": HELLO, "chat_template_kwargs": {"tokenize": False}}, 400, "tokenize"),
         ("/v1/completions", {"prompt": []}, 400, "holds 0 prompts"),
@@ -165,8 +172,10 @@ async def test_health_metrics_models_and_version(server: Server) -> None:
     assert json.loads(texts["/"]) == {"message": "Server is running"}
     assert json.loads(texts["/healthz"]) == {"status": "Healthy"}
     assert json.loads(texts["/v1/models"])["data"][0]["id"] == MODEL
-    assert 'vllm:generation_tokens_total{model_name="tiny-phi-3"} 9.0' in texts["/metrics"]
-    assert 'vllm:request_success_total{finished_reason="stop",model_name="tiny-phi-3"} 1.0' in texts["/metrics"]
+    assert 'vllm:generation_tokens_total{engine="0",model_name="tiny-phi-3"} 9.0' in texts["/metrics"]
+    assert (
+        'vllm:request_success_total{engine="0",finished_reason="stop",model_name="tiny-phi-3"} 1.0' in texts["/metrics"]
+    )
 
 
 async def test_while_it_loads_it_says_so(server: Server) -> None:

@@ -23,6 +23,7 @@ class Wanted:
     sampling: Sampling
     stop: Sequence[str] = ()
     keep_stop: bool = False
+    keep_special: bool = False
     arrived: float = field(default_factory=time.monotonic)
 
 
@@ -53,13 +54,17 @@ class Answers:
 
     async def stream(self, wanted: Wanted) -> AsyncGenerator[Piece, None]:
         """Pieces as they come. Closing the iterator, or a stop text, takes the sequence out of the batch."""
-        text = TextStream(self._engine.vocabulary, wanted.stop, keep_stop=wanted.keep_stop)
+        text = TextStream(
+            self._engine.vocabulary, wanted.stop, keep_stop=wanted.keep_stop, keep_special=wanted.keep_special
+        )
         generation = Generation(uuid.uuid4().hex, wanted.model, wanted.prompt, wanted.sampling)
-        last = wanted.arrived
-        self._metrics.prompt_tokens.inc(len(wanted.prompt))
+        last = first = wanted.arrived
+        count = 0
         async with contextlib.aclosing(self._engine.generate(generation)) as tokens:
             async for token in tokens:
-                last = self._timed(wanted, last)
+                last = self._timed(wanted, last, is_first=not count)
+                first = first if count else last
+                count += 1
                 new = "" if token.is_end else text.push(token.id)
                 finish = token.finish
                 if finish and not text.stopped:
@@ -67,8 +72,7 @@ class Answers:
                 if text.stopped:
                     finish = "stop"
                 if finish:
-                    self._metrics.finished(finish)
-                    self._metrics.end_to_end.observe(last - wanted.arrived)
+                    self._count_finished(wanted, finish, count, first, last)
                 yield Piece(new, (token,), finish)
                 if finish:
                     return
@@ -120,9 +124,23 @@ class Answers:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _timed(self, wanted: Wanted, last: float) -> float:
+    def _timed(self, wanted: Wanted, last: float, *, is_first: bool) -> float:
         now = time.monotonic()
-        self._metrics.generation_tokens.inc()
-        which = self._metrics.first_token if last == wanted.arrived else self._metrics.between_tokens
-        which.observe(now - last)
+        metrics = self._metrics
+        metrics.generation_tokens.inc()
+        if is_first:
+            metrics.prompt_tokens.inc(len(wanted.prompt))
+            metrics.first_token.observe(now - last)
+        else:
+            metrics.between_tokens.observe(now - last)
+            metrics.per_output_token.observe(now - last)
         return now
+
+    def _count_finished(self, wanted: Wanted, finish: str, count: int, first: float, last: float) -> None:
+        metrics = self._metrics
+        metrics.finished(finish)
+        metrics.end_to_end.observe(last - wanted.arrived)
+        metrics.decode_time.observe(last - first)
+        metrics.read.observe(len(wanted.prompt))
+        metrics.written.observe(count)
+        metrics.asked.observe(wanted.sampling.max_tokens)

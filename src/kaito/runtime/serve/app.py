@@ -16,18 +16,22 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from kaito import __version__
 from kaito.runtime.progress import Progress
 from kaito.runtime.serve.answers import Answers
-from kaito.runtime.serve.chat import KaitoChat
+from kaito.runtime.serve.chat import KaitoChat, KaitoChatRequest
+from kaito.runtime.serve.embeddings import EmbeddingRequest, Embeddings
 from kaito.runtime.serve.engines.base import Engine
 from kaito.runtime.serve.errors import InvalidRequest, RequestError, TimedOut
 from kaito.runtime.serve.metrics import Metrics
-from kaito.runtime.serve.middleware import require_key, write_errors
+from kaito.runtime.serve.middleware import Handler, allow_browsers, answer_browsers, require_key, write_errors
 from kaito.runtime.serve.openai import Exchange, OpenAI, model_list
-from kaito.runtime.serve.requests import decode
+from kaito.runtime.serve.openapi import Operation, render_openapi
+from kaito.runtime.serve.requests import ChatRequest, CompletionRequest, decode
 from kaito.runtime.serve.settings import Settings
 from kaito.runtime.serve.state import ServerState
+from kaito.runtime.serve.tokens import DetokenizeRequest, TokenizeRequest, Tokens
 
 T = TypeVar("T")
-LARGE_BODY = 32 << 10  # bytes; larger ones are tokenized in a thread, so that nobody's stream stutters
+LARGE_BODY = 32 << 10  # bytes; larger ones are understood in a thread, so that nobody's stream stutters
+SLOW_WORDS = (b'"response_format"', b'"structured_outputs"', b'"guided_', b'"tool_choice"')  # grammars are compiled
 SSE_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
@@ -60,30 +64,57 @@ class Surface:
         answers = Answers(engine, self.metrics)
         self._openai = OpenAI(engine, answers, settings.default_model)
         self._chat = KaitoChat(engine, answers, self._openai)
+        self._tokens = Tokens(engine, self._openai)
+        self._embeddings = Embeddings(engine, self._openai)
 
     def application(self) -> web.Application:
-        middlewares = [write_errors(self.metrics.rejected.inc), require_key(self._settings.api_keys)]
+        middlewares = [
+            answer_browsers,
+            write_errors(self.metrics.rejected.inc),
+            require_key(self._settings.api_keys),
+        ]
         app = web.Application(middlewares=middlewares, client_max_size=self._settings.max_body)
-        app.add_routes(
-            [
-                web.get("/", self.root),
-                web.get("/health", self.health),
-                web.get("/healthz", self.healthz),
-                web.get("/ping", self.health),
-                web.get("/progress", self.progress),
-                web.get("/metrics", self.scrape),
-                web.get("/version", self.version),
-                web.get("/v1/models", self.models),
-                web.get("/v1/models/{name:.+}", self.model),
-                web.post("/v1/chat/completions", self.chat_completions),
-                web.post("/v1/completions", self.completions),
-                web.post("/v1/embeddings", self.embeddings),
-                web.post("/v1/load_lora_adapter", self.load_adapter),
-                web.post("/v1/unload_lora_adapter", self.unload_adapter),
-                web.post("/chat", self.chat),
-            ]
-        )
+        app.on_response_prepare.append(allow_browsers)
+        app.add_routes([web.route(one.method, one.path, handler) for one, handler in self._operations()])
+        app.add_routes([web.head(one.path, handler) for one, handler in self._operations() if one.method == "GET"])
         return app
+
+    def _operations(self) -> list[tuple[Operation, Handler]]:
+        streams = ("application/json", "text/event-stream")
+        text = ("text/plain",)
+        return [
+            (Operation("GET", "/", "That the server runs."), self.root),
+            (Operation("GET", "/health", "200 when the model answers, else 503.", media=text), self.health),
+            (Operation("GET", "/healthz", "The same, in words."), self.healthz),
+            (Operation("GET", "/ping", "As /health.", media=text), self.health),
+            (Operation("GET", "/progress", "What the server is doing."), self.progress),
+            (Operation("GET", "/metrics", "Figures for Prometheus.", media=text), self.scrape),
+            (Operation("GET", "/version", "The release."), self.version),
+            (Operation("GET", "/openapi.json", "This description."), self.openapi),
+            (Operation("GET", "/v1/models", "The base model and the adapters."), self.models),
+            (Operation("GET", "/v1/models/{name:.+}", "One of them."), self.model),
+            (
+                Operation("POST", "/v1/chat/completions", "Answer a conversation.", ChatRequest, streams),
+                self.chat_completions,
+            ),
+            (Operation("POST", "/v1/completions", "Go on with a text.", CompletionRequest, streams), self.completions),
+            (Operation("POST", "/v1/embeddings", "Vectors of texts.", EmbeddingRequest), self.embeddings),
+            (Operation("POST", "/tokenize", "Tokens of a text or a conversation.", TokenizeRequest), self.tokenize),
+            (Operation("POST", "/detokenize", "The text of tokens.", DetokenizeRequest), self.detokenize),
+            (
+                Operation("POST", "/v1/load_lora_adapter", "Load an adapter.", LoadAdapter, text),
+                self.load_adapter,
+            ),
+            (
+                Operation("POST", "/v1/unload_lora_adapter", "Unload an adapter.", UnloadAdapter, text),
+                self.unload_adapter,
+            ),
+            (Operation("POST", "/chat", "Answer a prompt or messages.", KaitoChatRequest), self.chat),
+        ]
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        operations = [operation for operation, _ in self._operations()]
+        return web.json_response(render_openapi(operations, asks_for_key=bool(self._settings.api_keys)))
 
     async def root(self, request: web.Request) -> web.Response:
         return web.json_response({"message": "Server is running"})
@@ -127,7 +158,19 @@ class Surface:
             return await self._exchange(request, self._openai.completion)
 
     async def embeddings(self, request: web.Request) -> web.Response:
-        raise InvalidRequest("this engine makes no embeddings; serve an embedding model with the vllm engine")
+        with self._state.request():
+            content = await request.read()
+            return web.json_response(await self._in_time(self._embeddings.answer(content)))
+
+    async def tokenize(self, request: web.Request) -> web.Response:
+        with self._state.request():
+            content = await request.read()
+            return web.json_response(await asyncio.to_thread(self._tokens.tokenize, content))
+
+    async def detokenize(self, request: web.Request) -> web.Response:
+        with self._state.request():
+            content = await request.read()
+            return web.json_response(await asyncio.to_thread(self._tokens.detokenize, content))
 
     async def chat(self, request: web.Request) -> web.Response:
         with self._state.request():
@@ -158,7 +201,8 @@ class Surface:
 
     async def _exchange(self, request: web.Request, understand: Callable[[bytes], Exchange]) -> web.StreamResponse:
         content = await request.read()
-        exchange = await asyncio.to_thread(understand, content) if len(content) > LARGE_BODY else understand(content)
+        is_slow = len(content) > LARGE_BODY or any(word in content for word in SLOW_WORDS)
+        exchange = await asyncio.to_thread(understand, content) if is_slow else understand(content)
         if exchange.is_streamed:
             return await self._stream(request, exchange)
         return web.json_response(await self._in_time(exchange.whole()))

@@ -18,7 +18,7 @@ from kaito.runtime.serve.answers import Answers, Wanted
 from kaito.runtime.serve.engines.base import Engine
 from kaito.runtime.serve.errors import InvalidRequest
 from kaito.runtime.serve.openai import OpenAI
-from kaito.runtime.serve.requests import ChatRequest, check_chat, decode, sampling_of
+from kaito.runtime.serve.requests import ChatRequest, Served, check_chat, decode, sampling_of
 
 DEFAULT_NEW_TOKENS = 200
 PROMPT_REQUIRED = "Text generation parameter prompt required"
@@ -139,8 +139,8 @@ class KaitoChat:
             stop_token_ids=[ends] if isinstance(ends, int) else ends,
             stop=kwargs.stop_strings,
         )
-        vocabulary = self._engine.vocabulary
-        sampling = sampling_of(like, 0, limit, None, prompt, self._engine.context_length, vocabulary.size)
+        served = Served(self._engine.context_length, self._engine.vocabulary.size)
+        sampling = sampling_of(like, served, prompt, wanted=limit)
         return Wanted(model, prompt, sampling, like.stops)
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from kaito.runtime.serve.errors import InvalidRequest, RequestError, TooLarge, Unauthorized
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-OPEN_PATHS = frozenset({"/", "/health", "/healthz", "/metrics", "/progress", "/version", "/ping"})
+OPEN_PATHS = frozenset({"/", "/health", "/healthz", "/metrics", "/progress", "/version", "/ping", "/openapi.json"})
 _KINDS: dict[int, type[RequestError]] = {413: TooLarge}
 
 
@@ -45,6 +45,30 @@ def write_errors(on_rejected: Callable[[], None]) -> Any:
             return error_response(RequestError(f"internal error: {type(error).__name__}"), request.path)
 
     return middleware
+
+
+BROWSERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Allow-Headers": "*, Authorization",
+    "Access-Control-Expose-Headers": "Retry-After",
+    "Access-Control-Max-Age": "600",
+}
+
+
+@web.middleware
+async def answer_browsers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A browser asks beforehand whether a page of another origin may call; it may, as with vLLM. Keys are in a header
+    that pages must know, never in cookies, so that nothing is open to a page that is not open to anyone."""
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        return web.Response(status=204, headers=BROWSERS)
+    return await handler(request)
+
+
+async def allow_browsers(request: web.Request, response: web.StreamResponse) -> None:
+    if "Origin" in request.headers:
+        for name in ("Access-Control-Allow-Origin", "Access-Control-Expose-Headers"):
+            response.headers.setdefault(name, BROWSERS[name])
 
 
 def require_key(keys: frozenset[str]) -> Any:

@@ -9,19 +9,21 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Protocol
 
 from kaito.runtime.serve.answers import Answer, Answers, Piece, Wanted
-from kaito.runtime.serve.engines.base import Engine, Token, Vocabulary
+from kaito.runtime.serve.engines.base import Engine, Form, Guide, Token, Vocabulary
 from kaito.runtime.serve.errors import InvalidRequest, ModelNotFound
 from kaito.runtime.serve.requests import (
     MAX_CHOICES,
     ChatRequest,
     Common,
     CompletionRequest,
+    Served,
     chat_options,
     check_chat,
     decode,
     prompts_of,
     sampling_of,
 )
+from kaito.runtime.serve.tools import Call, Tools, ToolStream, tools_of
 
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's own default of /v1/completions
 
@@ -36,7 +38,8 @@ class Shape(Protocol):
     def opening(self, index: int) -> Event | None:
         """A first chunk before any text, where the endpoint has one."""
 
-    def chunk(self, index: int, piece: Piece, text: str) -> Event: ...
+    def chunk(self, index: int, piece: Piece) -> Event | None:
+        """None while there is nothing to show."""
 
 
 class OpenAI:
@@ -53,11 +56,16 @@ class OpenAI:
         model = self.model_of(request.model)
         check_chat(request)
         vocabulary = self._engine.vocabulary
-        prompt = tuple(vocabulary.encode_chat(request.messages, chat_options(request)))
+        tools = tools_of(request.tools, request.tool_choice, request.parallel_tool_calls, vocabulary.chat_template)
+        prompt = tuple(vocabulary.encode_chat(request.messages, chat_options(request, tools)))
         logprobs = (request.top_logprobs or 0) if request.logprobs else None
         limit = request.max_completion_tokens or request.max_tokens
-        wanted = [self._wanted(request, model, prompt, limit, logprobs, n) for n in range(request.n or 1)]
-        return Exchange(self._answers, request, wanted, "chat.completion", ChatShape(vocabulary, logprobs))
+        guide = self._guide((tools.form() if tools else None) or request.form)
+        wanted = [
+            self._wanted(request, model, prompt, limit, logprobs, n, guide, keeps_special=tools is not None)
+            for n in range(request.n or 1)
+        ]
+        return Exchange(self._answers, request, wanted, "chat.completion", ChatShape(vocabulary, logprobs, tools))
 
     def completion(self, content: bytes) -> Exchange:
         """Raises RequestError."""
@@ -69,6 +77,8 @@ class OpenAI:
             raise InvalidRequest("best_of is not built into this engine; use n", "best_of")
         if request.max_tokens == 0:
             raise InvalidRequest("max_tokens is 0; ask for at least one token", "max_tokens")
+        if request.echo and request.logprobs is not None:
+            raise InvalidRequest("logprobs of the prompt are not built; leave echo or logprobs out", "echo")
         vocabulary = self._engine.vocabulary
         prompts = prompts_of(request, vocabulary, vocabulary.size)
         if len(prompts) * (request.n or 1) > MAX_CHOICES:
@@ -76,8 +86,9 @@ class OpenAI:
         if any(not prompt for prompt in prompts):
             raise InvalidRequest("prompt is empty; give at least one token", "prompt")
         limit = DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else request.max_tokens
+        guide = self._guide(request.form)
         wanted = [
-            self._wanted(request, model, prompt, limit, request.logprobs, n)
+            self._wanted(request, model, prompt, limit, request.logprobs, n, guide)
             for prompt in prompts
             for n in range(request.n or 1)
         ]
@@ -94,12 +105,24 @@ class OpenAI:
             raise ModelNotFound(chosen, known)
         return chosen
 
+    def _guide(self, form: Form | None) -> Guide | None:
+        return None if form is None else self._engine.vocabulary.guide(form)
+
     def _wanted(
-        self, request: Common, model: str, prompt: tuple[int, ...], limit: int | None, logprobs: int | None, n: int
+        self,
+        request: Common,
+        model: str,
+        prompt: tuple[int, ...],
+        limit: int | None,
+        logprobs: int | None,
+        n: int,
+        guide: Guide | None,
+        keeps_special: bool = False,
     ) -> Wanted:
-        vocabulary = self._engine.vocabulary
-        sampling = sampling_of(request, n, limit, logprobs, prompt, self._engine.context_length, vocabulary.size)
-        return Wanted(model, prompt, sampling, request.stops, bool(request.include_stop_str_in_output))
+        engine = self._engine
+        served = Served(engine.context_length, engine.vocabulary.size, engine.sampling_defaults)
+        sampling = sampling_of(request, served, prompt, wanted=limit, logprobs=logprobs, choice=n, guide=guide)
+        return Wanted(model, prompt, sampling, request.stops, bool(request.include_stop_str_in_output), keeps_special)
 
 
 class Exchange:
@@ -136,8 +159,9 @@ class Exchange:
                 if opening is not None:
                     yield {**head, "choices": [opening]}
                 produced += len(piece.tokens)
-                if piece.text or piece.finish or piece.tokens[0].logprob is not None:
-                    yield {**head, "choices": [self._shape.chunk(index, piece, piece.text)]}
+                chunk = self._shape.chunk(index, piece)
+                if chunk is not None:
+                    yield {**head, "choices": [chunk]}
         options = self._request.stream_options
         if options is not None and options.include_usage:
             yield {**head, "choices": [], "usage": self._usage(produced)}
@@ -151,19 +175,41 @@ class Exchange:
 
 
 class ChatShape:
-    def __init__(self, vocabulary: Vocabulary, logprobs: int | None) -> None:
+    def __init__(self, vocabulary: Vocabulary, logprobs: int | None, tools: Tools | None) -> None:
         self._vocabulary = vocabulary
         self._wants_logprobs = logprobs is not None
+        self._tools = tools
+        self._streams: dict[int, ToolStream] = {}
 
     def choice(self, index: int, answer: Answer) -> Event:
-        message = {"role": "assistant", "content": answer.text}
-        return {**self._base(index, answer.tokens, answer.finish), "message": message}
+        content, calls = (answer.text, []) if self._tools is None else self._tools.read(answer.text)
+        message: Event = {"role": "assistant", "content": content or (None if calls else "")}
+        if calls:
+            message["tool_calls"] = [call.as_dict() for call in calls]
+        return {**self._base(index, answer.tokens, self._finish(answer.finish, calls)), "message": message}
 
     def opening(self, index: int) -> Event | None:
         return {"index": index, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
 
-    def chunk(self, index: int, piece: Piece, text: str) -> Event:
-        return {**self._base(index, piece.tokens, piece.finish), "delta": {"content": text} if text else {}}
+    def chunk(self, index: int, piece: Piece) -> Event | None:
+        text, calls = piece.text, list[Call]()
+        if self._tools is not None:
+            stream = self._streams.setdefault(index, ToolStream(self._tools))
+            text = stream.push(text)
+            if piece.finish:
+                rest, calls = stream.finish()
+                text += rest
+        delta: Event = {"content": text} if text else {}
+        if calls:
+            delta["tool_calls"] = [{"index": place, **call.as_dict()} for place, call in enumerate(calls)]
+        if not delta and not piece.finish and not self._wants_logprobs:
+            return None
+        return {**self._base(index, piece.tokens, self._finish(piece.finish, calls)), "delta": delta}
+
+    def _finish(self, finish: str | None, calls: Sequence[Call]) -> str | None:
+        """A named function is what was asked for, so that its answer just stops; OpenAI has it so."""
+        is_call = bool(calls) and finish == "stop" and self._tools is not None and self._tools.mode != "named"
+        return "tool_calls" if is_call else finish
 
     def _base(self, index: int, tokens: Sequence[Token], finish: str | None) -> Event:
         logprobs = {"content": [self._logprob(token) for token in tokens]} if self._wants_logprobs else None
@@ -191,8 +237,10 @@ class TextShape:
         echo = self._echoes[index]
         return {"index": index, "text": echo, "logprobs": None, "finish_reason": None} if echo else None
 
-    def chunk(self, index: int, piece: Piece, text: str) -> Event:
-        return self._choice(index, piece.tokens, piece.finish, text)
+    def chunk(self, index: int, piece: Piece) -> Event | None:
+        if not piece.text and not piece.finish and not self._wants_logprobs:
+            return None
+        return self._choice(index, piece.tokens, piece.finish, piece.text)
 
     def _choice(self, index: int, tokens: Sequence[Token], finish: str | None, text: str) -> Event:
         logprobs = self._logprobs(tokens) if self._wants_logprobs else None

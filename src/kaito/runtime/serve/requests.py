@@ -6,14 +6,18 @@ answer that silently leaves it out would be a wrong one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from kaito.runtime.serve.engines.base import Sampling, Vocabulary
+from kaito.runtime.serve.engines.base import Form, Guide, Sampling, Vocabulary
 from kaito.runtime.serve.errors import InvalidRequest
+from kaito.runtime.serve.forms import form_of
+from kaito.runtime.serve.tools import Tools
 
 MAX_CHOICES = 16
 Stop = str | list[str] | None
@@ -48,6 +52,20 @@ class Common(msgspec.Struct, kw_only=True):
     ignore_eos: bool | None = None
     stop_token_ids: list[Count] | None = None
     include_stop_str_in_output: bool | None = None
+    response_format: dict[str, Any] | None = None
+    structured_outputs: dict[str, Any] | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+
+    @property
+    def form(self) -> Form | None:
+        """Raises InvalidRequest."""
+        guided = {"json": self.guided_json, "regex": self.guided_regex, "choice": self.guided_choice}
+        return form_of(
+            self.response_format, {**guided, "grammar": self.guided_grammar, **(self.structured_outputs or {})}
+        )
 
     @property
     def stops(self) -> list[str]:
@@ -65,7 +83,9 @@ class ChatRequest(Common, kw_only=True):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Any = None
-    response_format: dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Any = None
+    function_call: Any = None
     chat_template_kwargs: dict[str, Any] | None = None
 
 
@@ -88,36 +108,50 @@ def decode(content: bytes, type_: type[Any]) -> Any:
         raise InvalidRequest(f"the request body is wrong: {text}", param) from error
 
 
+@dataclass(frozen=True)
+class Served:
+    """What a request is measured by: the context in tokens, the vocabulary's size, and the model's own sampling."""
+
+    context: int
+    vocabulary: int
+    defaults: Mapping[str, float] = field(default_factory=dict)
+
+
 def sampling_of(
     request: Common,
-    choice: int,
-    wanted: int | None,
-    logprobs: int | None,
+    served: Served,
     prompt: Sequence[int],
-    context: int,
-    vocabulary: int,
+    *,
+    wanted: int | None,
+    logprobs: int | None = None,
+    choice: int = 0,
+    guide: Guide | None = None,
 ) -> Sampling:
     """The engine's settings for choice number `choice` of a request whose prompt has these tokens.
 
-    Raises InvalidRequest when the prompt and the `wanted` tokens do not fit into `context`.
+    Raises InvalidRequest when the prompt and the `wanted` tokens do not fit into the context.
     """
-    room = context - len(prompt)
+    room = served.context - len(prompt)
     if room < 1 or (wanted or 0) > room:
         needs = f" and the {wanted} asked for as answer" if wanted and room >= 1 else ""
         raise InvalidRequest(
-            f"the model's context holds {context} tokens; the prompt's {len(prompt)}{needs} do not fit. Shorten the "
-            f"prompt or lower max_tokens",
+            f"the model's context holds {served.context} tokens; the prompt's {len(prompt)}{needs} do not fit. Shorten "
+            f"the prompt or lower max_tokens",
             "messages" if isinstance(request, ChatRequest) else "prompt",
             "context_length_exceeded",
         )
-    temperature = 1.0 if request.temperature is None else request.temperature
+
+    def chosen(key: str, neutral: float) -> float:
+        given = getattr(request, key)
+        return float(served.defaults.get(key, neutral) if given is None else given)
+
     return Sampling(
         max_tokens=room if wanted is None else wanted,
-        temperature=temperature,
-        top_p=request.top_p or 1.0,
-        top_k=max(0, request.top_k or 0),
-        min_p=request.min_p or 0.0,
-        repetition_penalty=request.repetition_penalty or 1.0,
+        temperature=chosen("temperature", 1.0),
+        top_p=chosen("top_p", 1.0),
+        top_k=max(0, int(chosen("top_k", 0))),
+        min_p=chosen("min_p", 0.0),
+        repetition_penalty=chosen("repetition_penalty", 1.0),
         presence_penalty=request.presence_penalty or 0.0,
         frequency_penalty=request.frequency_penalty or 0.0,
         # Each choice has a seed of its own, or n choices would be n times the same.
@@ -126,7 +160,8 @@ def sampling_of(
         ignore_eos=bool(request.ignore_eos),
         stop_token_ids=frozenset(request.stop_token_ids or ()),
         logprobs=logprobs,
-        logit_bias=_logit_bias(request.logit_bias or {}, vocabulary),
+        logit_bias=_logit_bias(request.logit_bias or {}, served.vocabulary),
+        guide=guide,
     )
 
 
@@ -143,14 +178,8 @@ def check_chat(request: ChatRequest) -> None:
     """Refuse what this engine cannot do, in words."""
     if not request.messages:
         raise InvalidRequest("messages is empty; give at least one", "messages")
-    kind = (request.response_format or {}).get("type", "text")
-    if kind != "text":
-        raise InvalidRequest(
-            f"response_format {kind!r} is not built into this engine; serve with the vllm engine, or ask in the prompt",
-            "response_format",
-        )
-    if isinstance(request.tool_choice, dict) or request.tool_choice == "required":
-        raise InvalidRequest("this engine cannot force a tool; leave tool_choice out", "tool_choice")
+    if request.functions or request.function_call:
+        raise InvalidRequest("functions and function_call are not built; use tools and tool_choice", "functions")
     for place, message in enumerate(request.messages):
         _check_message(place, message)
 
@@ -159,6 +188,10 @@ def _check_message(place: int, message: dict[str, Any]) -> None:
     where = f"messages[{place}]"
     if not isinstance(message.get("role"), str):
         raise InvalidRequest(f"{where}.role is missing or no text", where)
+    if message["role"] == "developer":
+        message["role"] = "system"  # OpenAI's newer word, which no template knows
+    for call in message.get("tool_calls") or ():
+        _read_arguments(where, call)
     content = message.get("content")
     if isinstance(content, list):
         message["content"] = "".join(_text_part(where, part) for part in content)
@@ -168,17 +201,27 @@ def _check_message(place: int, message: dict[str, Any]) -> None:
         raise InvalidRequest(f"{where}.content is neither a text nor a list of parts", where)
 
 
+def _read_arguments(where: str, call: Any) -> None:
+    """Arguments come as JSON text, and templates write them as JSON themselves: they are given the object."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise InvalidRequest(f"{where}.tool_calls holds a call without a function's name", where)
+    if isinstance(function.get("arguments"), str):
+        try:
+            function["arguments"] = json.loads(function["arguments"] or "{}")
+        except ValueError as error:
+            raise InvalidRequest(f"{where}.tool_calls: the arguments are no JSON: {error}", where) from error
+
+
 def _text_part(where: str, part: Any) -> str:
     if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
         raise InvalidRequest(f"{where}.content holds a part that is not text; this model takes text alone", where)
     return str(part["text"])
 
 
-def chat_options(request: ChatRequest) -> dict[str, Any]:
+def chat_options(request: ChatRequest, tools: Tools | None) -> dict[str, Any]:
     """What the chat template is given beside the messages."""
-    options: dict[str, Any] = {}
-    if request.tools and request.tool_choice != "none":
-        options["tools"] = request.tools
+    options: dict[str, Any] = {} if tools is None else {"tools": list(tools.given)}
     if request.chat_template_kwargs:
         reserved = {
             "tokenize",
@@ -187,6 +230,8 @@ def chat_options(request: ChatRequest) -> dict[str, Any]:
             "return_tensors",
             "chat_template",
             "conversation",
+            "tools",
+            "messages",
         }
         wrong = sorted(reserved & request.chat_template_kwargs.keys())
         if wrong:
@@ -202,21 +247,22 @@ def prompts_of(request: CompletionRequest, vocabulary: Vocabulary, size: int) ->
         return [tuple(vocabulary.encode(given))]
     numbers = [one for one in given if isinstance(one, int)]
     if numbers and len(numbers) == len(given):
-        return [_checked(numbers, size)]
+        return [check_tokens(numbers, size)]
     if numbers or not 1 <= len(given) <= MAX_CHOICES:
         what = "mixes tokens and prompts" if numbers else f"holds {len(given)} prompts"
         raise InvalidRequest(
             f"prompt {what}; give one text, one list of tokens, or 1 to {MAX_CHOICES} of them", "prompt"
         )
     return [
-        tuple(vocabulary.encode(one)) if isinstance(one, str) else _checked(one, size)
+        tuple(vocabulary.encode(one)) if isinstance(one, str) else check_tokens(one, size)
         for one in given
         if not isinstance(one, int)
     ]
 
 
-def _checked(ids: list[int], size: int) -> tuple[int, ...]:
+def check_tokens(ids: Sequence[int], size: int, field: str = "prompt") -> tuple[int, ...]:
+    """Raises InvalidRequest for a number that is no token."""
     wrong = next((one for one in ids if not 0 <= one < size), None)
     if wrong is not None:
-        raise InvalidRequest(f"prompt holds the token {wrong}; tokens go from 0 to {size - 1}", "prompt")
+        raise InvalidRequest(f"{field} holds the token {wrong}; tokens go from 0 to {size - 1}", field)
     return tuple(ids)

@@ -16,8 +16,16 @@ BROKEN = "\ufffd"  # what a tokenizer shows for bytes that are no character yet
 class TextStream:
     """The text of one answer. `push` gives what is new; `stopped` is True once a stop text has come."""
 
-    def __init__(self, vocabulary: Vocabulary, stop: Sequence[str] = (), *, keep_stop: bool = False) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        stop: Sequence[str] = (),
+        *,
+        keep_stop: bool = False,
+        keep_special: bool = False,
+    ) -> None:
         self._vocabulary = vocabulary
+        self._skip_special = not keep_special
         self._stop = [one for one in stop if one]
         self._keep_stop = keep_stop
         self._ids: list[int] = []
@@ -28,8 +36,8 @@ class TextStream:
 
     def push(self, token: int) -> str:
         self._ids.append(token)
-        before = self._vocabulary.decode(self._ids[self._context : self._read])
-        now = self._vocabulary.decode(self._ids[self._context :])
+        before = self._decode(self._ids[self._context : self._read])
+        now = self._decode(self._ids[self._context :])
         if now.endswith(BROKEN) or len(now) <= len(before):
             return ""
         self._context, self._read = self._read, len(self._ids)
@@ -39,11 +47,14 @@ class TextStream:
         """What was held back, once no more tokens come."""
         if self.stopped:
             return ""
-        before = self._vocabulary.decode(self._ids[self._context : self._read])
-        now = self._vocabulary.decode(self._ids[self._context :])
+        before = self._decode(self._ids[self._context : self._read])
+        now = self._decode(self._ids[self._context :])
         rest = self._past_stops(now[len(before) :])
         held, self._held = self._held, ""
         return rest if self.stopped else rest + held
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self._vocabulary.decode(ids, skip_special=self._skip_special)
 
     def _past_stops(self, new: str) -> str:
         text = self._held + new
@@ -52,11 +63,11 @@ class TextStream:
             place, stop = min(found)
             self.stopped, self._held = True, ""
             return text[: place + len(stop)] if self._keep_stop else text[:place]
-        keep = max((_overlap(text, stop) for stop in self._stop), default=0)
+        keep = max((overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that begins `stop`."""
     return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)

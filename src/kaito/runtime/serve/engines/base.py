@@ -15,6 +15,33 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
+class Form:
+    """What an answer must look like. `content` is a JSON schema, a regular expression, a JSON list of texts, or a Lark
+    grammar, by `kind`; `field` is the field of the request that asked for it, for messages."""
+
+    kind: Literal["json", "regex", "choice", "lark"]
+    content: str
+    field: str
+    is_compact: bool = False
+    """JSON on one line, for answers that programs read alone."""
+
+
+class Guide(Protocol):
+    """Which tokens may come next in an answer that must have a form. One for each sequence, never shared."""
+
+    def copy(self) -> Guide: ...
+
+    def allowed(self) -> bytes:
+        """One bit for each token, the lowest of a byte first."""
+
+    def consume(self, token: int) -> None: ...
+
+    @property
+    def is_done(self) -> bool:
+        """The form is complete, and nothing may follow."""
+
+
+@dataclass(frozen=True)
 class Sampling:
     """How the next token is chosen. `temperature` 0 is greedy; `top_k` 0 and the other neutral values do nothing."""
 
@@ -33,6 +60,8 @@ class Sampling:
     logprobs: int | None = None
     """How many alternatives to report beside each token; None for no log probabilities at all."""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    guide: Guide | None = None
+    """Copied for each sequence before it is used."""
 
     @property
     def is_greedy(self) -> bool:
@@ -93,6 +122,13 @@ class Vocabulary(Protocol):
     def size(self) -> int:
         """Tokens go from 0 to size - 1."""
 
+    @property
+    def chat_template(self) -> str:
+        """The template's text; empty where there is none."""
+
+    def guide(self, form: Form) -> Guide:
+        """Raises InvalidRequest for a form that cannot be followed."""
+
     def encode(self, text: str) -> list[int]:
         """Tokens of a plain text, with the special tokens that the model wants at its start."""
 
@@ -128,6 +164,11 @@ class Engine(Lifecycle, Protocol):
     def vocabulary(self) -> Vocabulary: ...
 
     @property
+    def sampling_defaults(self) -> Mapping[str, float]:
+        """What the model's makers sample with (generation_config.json), for requests that do not say: `temperature`,
+        `top_p`, `top_k`, `min_p`, `repetition_penalty`, those that are given."""
+
+    @property
     def context_length(self) -> int:
         """Tokens that prompt and answer may have together."""
 
@@ -136,6 +177,13 @@ class Engine(Lifecycle, Protocol):
 
         Raises ModelNotFound, Overloaded or NotReady, before the first token.
         """
+
+    @property
+    def embedding_size(self) -> int:
+        """Numbers of a vector that `embed` makes; 0 where the model makes none."""
+
+    async def embed(self, model: str, inputs: Sequence[tuple[int, ...]]) -> list[list[float]]:
+        """One vector for each text. Raises ModelNotFound or NotReady."""
 
     async def load_adapter(self, name: str, folder: Path, strength: float) -> None: ...
 

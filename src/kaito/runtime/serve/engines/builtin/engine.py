@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +60,10 @@ class BuiltinEngine:
         return self._vocabulary
 
     @property
+    def sampling_defaults(self) -> Mapping[str, float]:
+        return {} if self._model is None else self._model.sampling_defaults
+
+    @property
     def context_length(self) -> int:
         assert self._model is not None
         return self._model.context_length
@@ -104,13 +109,25 @@ class BuiltinEngine:
         finally:
             worker.cancel(generation.id)
 
+    @property
+    def embedding_size(self) -> int:
+        return 0 if self._model is None else self._model.embedding_size
+
+    async def embed(self, model: str, inputs: Sequence[tuple[int, ...]]) -> list[list[float]]:
+        worker = self._ready()
+        adapter = self._adapter_of(model)
+        # Each between two steps, so that answers that are being written go on.
+        calls = [functools.partial(worker.embed, one, adapter) for one in inputs]
+        return [await asyncio.wrap_future(worker.call(call)) for call in calls]
+
     async def load_adapter(self, name: str, folder: Path, strength: float) -> None:
         worker = self._ready()
         if name == self._options.name:
             raise InvalidRequest(f"{name!r} is the base model's name", "lora_name")
         try:
+            adapter = await asyncio.to_thread(worker.read_adapter, name, folder, strength)
             # Shielded: a client that goes away must not leave the change half made.
-            await asyncio.shield(asyncio.wrap_future(worker.call(lambda: worker.load_adapter(name, folder, strength))))
+            await asyncio.shield(asyncio.wrap_future(worker.call(lambda: worker.add_adapter(adapter))))
         except InputError as error:
             raise InvalidRequest(error.message, "lora_path") from error
         if name not in self._adapters:

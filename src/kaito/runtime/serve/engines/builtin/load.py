@@ -36,8 +36,8 @@ def load_worker(options: BuiltinOptions) -> tuple[StepModel, Worker, TokenizerVo
     use_threads(model, options.threads)
     worker = Worker(model, _limits(model, options))
     for adapter in options.adapters:
-        worker.load_adapter(adapter.name, adapter.folder, adapter.strength)
-    return model, worker, TokenizerVocabulary(model.tokenizer, model.vocabulary_size)
+        worker.add_adapter(worker.read_adapter(adapter.name, adapter.folder, adapter.strength))
+    return model, worker, TokenizerVocabulary(model.tokenizer, model.vocabulary_size, model.ends)
 
 
 def use_threads(model: StepModel, wanted: int | None) -> None:

@@ -7,7 +7,8 @@ keeps state of another kind (recurrent layers, shared keys) is refused in words,
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kaito.runtime.errors import InputError
 from kaito.runtime.serve.engines.builtin.kv import Segment, SegmentedAttention, SequenceCache
 from kaito.runtime.serve.engines.builtin.lora import Adapter, Group, LoraLayers
 from kaito.runtime.serve.engines.builtin.packed import pack_linear_layers
+from kaito.runtime.serve.engines.builtin.pooling import Pooling, read_pooling
 from kaito.runtime.serve.engines.builtin.scheduler import Share
 
 _NUMBERS = itertools.count()
@@ -39,6 +41,8 @@ class StepModel:
     context_length: int
     ends: frozenset[int]
     parameters: int
+    sampling_defaults: Mapping[str, float]
+    pooling: Pooling | None
     bytes_per_token: int = 0
 
     @property
@@ -88,6 +92,24 @@ class StepModel:
         self.attention.end_step()
         logits: torch.Tensor = out.logits[0]
         return logits[: len(results)]
+
+    @property
+    def embedding_size(self) -> int:
+        return 0 if self.pooling is None else int(self.model.get_input_embeddings().embedding_dim)
+
+    @torch.inference_mode()
+    def embed(self, tokens: Sequence[int], adapter: Adapter | None) -> torch.Tensor:
+        """The vector of one text, float32, on the CPU."""
+        assert self.pooling is not None
+        self.lora.groups = [] if adapter is None else [Group(adapter, 0, len(tokens))]
+        self.attention.segments = [Segment(SequenceCache(), 0, len(tokens))]
+        out = self.model.base_model(
+            input_ids=torch.tensor([list(tokens)], device=self.device),
+            position_ids=torch.arange(len(tokens), device=self.device)[None],
+            use_cache=False,
+        )
+        self.attention.end_step()
+        return self.pooling(out.last_hidden_state[0]).cpu()
 
     @torch.inference_mode()
     def own_logits(self) -> torch.Tensor:
@@ -142,6 +164,8 @@ def load_step_model(folder: Path, dtype: str, max_length: int | None) -> StepMod
         context_length=_context_length(config, max_length),
         ends=_ends(model, tokenizer),
         parameters=int(model.num_parameters()),
+        sampling_defaults=_sampling_defaults(folder),
+        pooling=read_pooling(folder),
     )
     try:
         expected = made.own_logits()
@@ -188,6 +212,16 @@ def _context_length(config: Any, wanted: int | None) -> int:
         )
         most = min(most, int(original or most))
     return min(most, wanted) if wanted else most
+
+
+def _sampling_defaults(folder: Path) -> Mapping[str, float]:
+    """What generation_config.json itself says; the library fills in values of its own that nobody meant."""
+    try:
+        given = json.loads((folder / "generation_config.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    known = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    return {key: given[key] for key in known if isinstance(given.get(key), (int, float))}
 
 
 def _ends(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -1,8 +1,8 @@
 """From logits to the next token, each sequence by its own settings.
 
-Greedy sequences without penalties share one argmax; the others are taken one by one, each with its own generator, so
-that a seed gives the same answer whoever else is in the batch. The order of the steps (penalties, temperature, top-k,
-top-p, min-p) is transformers'.
+Greedy sequences that change nothing share one argmax. For the others the order of the steps (penalties, temperature,
+top-k, top-p, min-p) is transformers'; what every row needs is done for all rows at once. Each sequence draws a number
+from its own generator and looks it up in its own row: a seed gives the same answer whoever else is in the batch.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
-from kaito.runtime.serve.engines.base import Sampling
+from kaito.runtime.serve.engines.base import Guide, Sampling
+
+# Tokens that top-p looks at first. Their sum nearly always reaches p, and a whole vocabulary is slow to sort.
+LIKELY = 1024
+NEVER = float("-inf")
 
 
 @dataclass
@@ -25,35 +30,57 @@ class Sampler:
     ends: frozenset[int]
     produced: Counter[int] = field(default_factory=Counter)
     count: int = 0
+    guide: Guide | None = None
     _generator: torch.Generator | None = None
+
+    def __post_init__(self) -> None:
+        if self.sampling.guide is not None:
+            self.guide = self.sampling.guide.copy()
+        s = self.sampling
+        neutral = s.repetition_penalty == 1.0 and s.presence_penalty == 0.0 and s.frequency_penalty == 0.0
+        self._changes_nothing = (
+            s.is_greedy and neutral and not s.logit_bias and s.logprobs is None and self.guide is None
+        )
 
     @property
     def is_plain(self) -> bool:
         """The argmax of the logits as they are."""
-        s = self.sampling
-        neutral = s.repetition_penalty == 1.0 and s.presence_penalty == 0.0 and s.frequency_penalty == 0.0
-        return s.is_greedy and neutral and not s.logit_bias and s.logprobs is None and not self._forbids_end
+        return self._changes_nothing and not self._forbids_end
+
+    @property
+    def is_done(self) -> bool:
+        """The form that was asked for is complete."""
+        return self.guide is not None and self.guide.is_done
 
     @property
     def _forbids_end(self) -> bool:
-        return self.sampling.ignore_eos or self.count < self.sampling.min_tokens
+        return self.guide is None and (self.sampling.ignore_eos or self.count < self.sampling.min_tokens)
 
-    def choose(self, logits: torch.Tensor) -> int:
-        """The next token from `logits` [vocabulary], float32, which this may change."""
-        s = self.sampling
+    def adjust(self, logits: torch.Tensor) -> None:
+        """Change `logits` [vocabulary], float32, in place: penalties, biases, and what may not come at all."""
         self._penalize(logits)
-        for token, bias in s.logit_bias.items():
+        for token, bias in self.sampling.logit_bias.items():
             logits[token] += bias
         if self._forbids_end and self.ends:
-            logits[list(self.ends)] = float("-inf")
-        if s.is_greedy:
-            return int(logits.argmax())
-        weights = _filtered(logits / s.temperature, s).softmax(-1)
-        return int(torch.multinomial(weights, 1, generator=self._own_generator(logits.device)))
+            logits[list(self.ends)] = NEVER
+        if self.guide is not None:
+            logits.masked_fill_(~_unpacked(self.guide.allowed(), logits), NEVER)
 
     def note(self, token: int) -> None:
         self.produced[token] += 1
         self.count += 1
+        if self.guide is not None:
+            self.guide.consume(token)
+
+    def draw(self) -> float:
+        """The next number of this sequence, 0 <= number < 1."""
+        if self._generator is None:
+            self._generator = torch.Generator()
+            if self.sampling.seed is None:
+                self._generator.seed()
+            else:
+                self._generator.manual_seed(self.sampling.seed)
+        return float(torch.rand((), generator=self._generator, dtype=torch.float64))
 
     def _penalize(self, logits: torch.Tensor) -> None:
         s = self.sampling
@@ -66,31 +93,6 @@ class Sampler:
             counts = torch.tensor(list(self.produced.values()), device=logits.device, dtype=logits.dtype)
             logits[tokens] -= s.presence_penalty + s.frequency_penalty * counts
 
-    def _own_generator(self, device: torch.device) -> torch.Generator:
-        if self._generator is None:
-            self._generator = torch.Generator(device=device)
-            if self.sampling.seed is None:
-                self._generator.seed()
-            else:
-                self._generator.manual_seed(self.sampling.seed)
-        return self._generator
-
-
-def _filtered(logits: torch.Tensor, s: Sampling) -> torch.Tensor:
-    """`logits` with -inf where top-k, top-p or min-p leave the token out; the best token always stays."""
-    if 0 < s.top_k < logits.shape[-1]:
-        logits = logits.masked_fill(logits < logits.topk(s.top_k).values[-1], float("-inf"))
-    if s.top_p < 1.0:
-        ordered, places = logits.sort(descending=True)
-        weights = ordered.softmax(-1)
-        out = weights.cumsum(-1) - weights >= s.top_p
-        out[0] = False
-        logits = logits.masked_fill(torch.zeros_like(out).scatter(0, places, out), float("-inf"))
-    if s.min_p > 0.0:
-        weights = logits.softmax(-1)
-        logits = logits.masked_fill(weights < s.min_p * weights.max(), float("-inf"))
-    return logits
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -101,18 +103,83 @@ class Choice:
 
 def choose_all(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[Choice]:
     """One choice per row of `logits` [sequences, vocabulary]; log probabilities are those of the model as it is."""
-    best = logits.argmax(-1).tolist()
-    choices = []
-    for row, sampler in enumerate(samplers):
-        if sampler.is_plain:
-            choices.append(Choice(best[row]))
-            continue
-        scores = logits[row].float()
-        wanted = sampler.sampling.logprobs
-        logprobs = scores.log_softmax(-1) if wanted is not None else None
-        token = sampler.choose(scores.clone())
-        choices.append(_reported(token, logprobs, wanted))
+    rows = [row for row, sampler in enumerate(samplers) if not sampler.is_plain]
+    choices = [Choice(token) for token in logits.argmax(-1).tolist()]
+    if not rows:
+        return choices
+    scores = logits[rows].float()
+    chosen = [samplers[row] for row in rows]
+    # Before anything is changed; only for those that asked.
+    logprobs = {
+        place: scores[place].log_softmax(-1)
+        for place, sampler in enumerate(chosen)
+        if sampler.sampling.logprobs is not None
+    }
+    for place, sampler in enumerate(chosen):
+        sampler.adjust(scores[place])
+    for place, (row, token) in enumerate(zip(rows, _tokens(scores, chosen), strict=True)):
+        choices[row] = _reported(token, logprobs.get(place), chosen[place].sampling.logprobs)
     return choices
+
+
+def _tokens(scores: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
+    """The token of each row: the best of a greedy one, else drawn."""
+    tokens: list[int] = scores.argmax(-1).tolist()
+    drawing = [place for place, sampler in enumerate(samplers) if not sampler.sampling.is_greedy]
+    if not drawing:
+        return tokens
+    settings = [samplers[place].sampling for place in drawing]
+    temperatures = torch.tensor([s.temperature for s in settings], device=scores.device)
+    weights = filtered(scores[drawing] / temperatures[:, None], settings).softmax(-1)
+    sums = weights.cumsum(-1, dtype=torch.float64)
+    numbers = torch.tensor([samplers[place].draw() for place in drawing], dtype=torch.float64, device=scores.device)
+    found = torch.searchsorted(sums, (numbers * sums[:, -1])[:, None], right=True)[:, 0].tolist()
+    for place, token in zip(drawing, found, strict=True):
+        if token < scores.shape[-1]:  # beyond the last one only by rounding: then the best one stays
+            tokens[place] = token
+    return tokens
+
+
+def filtered(logits: torch.Tensor, settings: Sequence[Sampling]) -> torch.Tensor:
+    """`logits` [rows, vocabulary] with -inf where top-k, top-p or min-p leave a token out; the best always stays."""
+    size = logits.shape[-1]
+    counts = [s.top_k if 0 < s.top_k < size else 0 for s in settings]
+    if any(counts):
+        best = logits.topk(max(counts)).values
+        last = torch.tensor([max(count - 1, 0) for count in counts], device=logits.device)
+        least = best.gather(1, last[:, None])
+        is_off = torch.tensor([not count for count in counts], device=logits.device)
+        logits = logits.masked_fill((logits < least) & ~is_off[:, None], NEVER)
+    for row, s in enumerate(settings):
+        if s.top_p < 1.0:
+            logits[row] = _nucleus(logits[row], s.top_p)
+    if any(s.min_p > 0.0 for s in settings):
+        weights = logits.softmax(-1)
+        parts = torch.tensor([s.min_p for s in settings], device=logits.device)
+        logits = logits.masked_fill(weights < parts[:, None] * weights.max(-1, keepdim=True).values, NEVER)
+    return logits
+
+
+def _nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
+    """One row with the fewest best tokens whose weights reach `top_p`."""
+    total = logits.logsumexp(-1)
+    for count in (min(LIKELY, logits.shape[-1]), logits.shape[-1]):
+        ordered, places = logits.topk(count)
+        weights = (ordered - total).exp()
+        before = weights.cumsum(-1) - weights
+        if before[-1] >= top_p or count == logits.shape[-1]:
+            break
+    stays = before < top_p
+    stays[0] = True
+    return torch.full_like(logits, NEVER).scatter(0, places[stays], ordered[stays])
+
+
+def _unpacked(bits: bytes, logits: torch.Tensor) -> torch.Tensor:
+    """One bool for each logit; tokens that the guide does not know are not allowed."""
+    known = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")[: logits.shape[-1]]
+    allowed = torch.zeros(logits.shape[-1], dtype=torch.bool)
+    allowed[: len(known)] = torch.from_numpy(known.astype(np.bool_))
+    return allowed.to(logits.device)
 
 
 def _reported(token: int, logprobs: torch.Tensor | None, wanted: int | None) -> Choice:

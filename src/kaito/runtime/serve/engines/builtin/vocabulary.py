@@ -7,15 +7,18 @@ from typing import Any
 
 import jinja2
 
+from kaito.runtime.serve.engines.base import Form, Guide
+from kaito.runtime.serve.engines.builtin.guide import Guides
 from kaito.runtime.serve.errors import InvalidRequest
 
 
 class TokenizerVocabulary:
     """A transformers tokenizer. Its calls are thread-safe as long as nobody changes its settings."""
 
-    def __init__(self, tokenizer: Any, size: int) -> None:
+    def __init__(self, tokenizer: Any, size: int, ends: frozenset[int]) -> None:
         self._tokenizer = tokenizer
         self._size = size
+        self._guides = Guides(tokenizer, size, ends)
 
     @property
     def size(self) -> int:
@@ -24,6 +27,14 @@ class TokenizerVocabulary:
     @property
     def has_chat_template(self) -> bool:
         return bool(self._tokenizer.chat_template)
+
+    @property
+    def chat_template(self) -> str:
+        template = self._tokenizer.chat_template or ""
+        return template if isinstance(template, str) else str(template.get("default", ""))
+
+    def guide(self, form: Form) -> Guide:
+        return self._guides.make(form)
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text)["input_ids"]

@@ -88,15 +88,25 @@ class Worker:
         self._commands.put(command)
         return future
 
-    def load_adapter(self, name: str, folder: Path, strength: float) -> None:
+    def read_adapter(self, name: str, folder: Path, strength: float) -> Adapter:
+        """From any thread: nothing stops while files are read. Raises InputError."""
+        return Adapter.load(name, folder, strength, self._model.like)
+
+    def add_adapter(self, adapter: Adapter) -> None:
         """Only within `call`, or before `start`. An adapter of the same name is replaced for requests to come."""
-        adapter = Adapter.load(name, folder, strength, self._model.like)
         self._model.lora.attach(adapter)
-        self._adapters[name] = adapter
+        self._adapters[adapter.name] = adapter
 
     def unload_adapter(self, name: str) -> None:
         """Requests that run with it end with it."""
         self._scheduler.prefixes.drop_adapter(self._adapters.pop(name))
+
+    def embed(self, tokens: tuple[int, ...], adapter: str | None) -> list[float]:
+        """Only within `call`."""
+        if adapter is not None and adapter not in self._adapters:
+            raise NotReady(f"the adapter {adapter!r} was unloaded while the request waited")
+        vector: list[float] = self._model.embed(tokens, self._adapters.get(adapter or "")).tolist()
+        return vector
 
     def stats(self) -> EngineStats:
         scheduler = self._scheduler
@@ -144,15 +154,16 @@ class Worker:
     def _advance(self, sequence: Sequence, choice: Choice) -> None:
         sampling = sequence.generation.sampling
         sequence.sampler.note(choice.token)
-        is_end = choice.token in sequence.sampler.ends and not sampling.ignore_eos
-        is_stop = is_end or choice.token in sampling.stop_token_ids
+        is_end = choice.token in sequence.sampler.ends and (not sampling.ignore_eos or sampling.guide is not None)
+        is_stop = is_end or choice.token in sampling.stop_token_ids or sequence.sampler.is_done
         is_full = sequence.sampler.count >= sampling.max_tokens
         sequence.tokens.append(choice.token)
         sequence.pending = choice.token
         finish: FinishReason | None = "stop" if is_stop else "length" if is_full else None
         if finish:
             self._forget(sequence)
-        sequence.sink(Token(choice.token, finish, is_stop, choice.logprob, choice.top))
+        hides_token = is_end or choice.token in sampling.stop_token_ids
+        sequence.sink(Token(choice.token, finish, hides_token, choice.logprob, choice.top))
 
     def _fail(self, shares: list[Share], error: Exception) -> None:
         traceback.print_exception(error)
