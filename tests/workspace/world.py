@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from kaito.api.core import Job, Node, Pod, Service, Workload
+from kaito.api.core import Job, Node, Pod, Workload
 from kaito.api.karpenter import NodeClaim
 from kaito.api.workspace import ANNOTATION_HASH, FINALIZER, Workspace
 from kaito.kube.resources import NODE_CLAIMS, Resource
@@ -93,7 +93,6 @@ class World:
             job=self._read("jobs", name, Job),
             deployment=self._read("deployments", name, Workload),
             stateful_set=self._read("statefulsets", name, Workload),
-            service=self._read("services", name, Service),
             pods=tuple(msgspec.convert(body, Pod) for body in self.all("pods")),
             progress=dict(self.progress),
         )

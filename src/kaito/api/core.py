@@ -13,35 +13,35 @@ from kaito.api.karpenter import Taint
 from kaito.api.meta import Condition, ObjectMeta
 
 
-class NodeSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class NodeSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     providerID: str = ""
     taints: list[Taint] = []
     unschedulable: bool = False
 
 
-class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     conditions: list[Condition] = []
     capacity: dict[str, str | int] = {}
     allocatable: dict[str, str | int] = {}
     addresses: list[dict[str, str]] = []
 
 
-class Node(msgspec.Struct, frozen=True, omit_defaults=True):
+class Node(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     metadata: ObjectMeta = ObjectMeta()
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
 
 
-class ContainerStateWaiting(msgspec.Struct, frozen=True, omit_defaults=True):
+class ContainerStateWaiting(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     reason: str = ""
     message: str = ""
 
 
-class ContainerStateRunning(msgspec.Struct, frozen=True, omit_defaults=True):
+class ContainerStateRunning(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     startedAt: str | None = None
 
 
-class ContainerStateTerminated(msgspec.Struct, frozen=True, omit_defaults=True):
+class ContainerStateTerminated(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     exitCode: int = 0
     reason: str = ""
     message: str = ""
@@ -50,13 +50,13 @@ class ContainerStateTerminated(msgspec.Struct, frozen=True, omit_defaults=True):
     finishedAt: str | None = None
 
 
-class ContainerState(msgspec.Struct, frozen=True, omit_defaults=True):
+class ContainerState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     waiting: ContainerStateWaiting | None = None
     running: ContainerStateRunning | None = None
     terminated: ContainerStateTerminated | None = None
 
 
-class ContainerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+class ContainerStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     name: str = ""
     ready: bool = False
     started: bool | None = None
@@ -66,7 +66,7 @@ class ContainerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     lastState: ContainerState = ContainerState()
 
 
-class PodStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+class PodStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     phase: str = ""
     reason: str = ""
     message: str = ""
@@ -77,22 +77,22 @@ class PodStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     startTime: str | None = None
 
 
-class PodSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class PodSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     nodeName: str = ""
 
 
-class Pod(msgspec.Struct, frozen=True, omit_defaults=True):
+class Pod(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     metadata: ObjectMeta = ObjectMeta()
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
 
-class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     suspend: bool = False
     backoffLimit: int | None = None
 
 
-class JobStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+class JobStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     conditions: list[Condition] = []
     active: int = 0
     ready: int = 0
@@ -102,17 +102,17 @@ class JobStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     completionTime: str | None = None
 
 
-class Job(msgspec.Struct, frozen=True, omit_defaults=True):
+class Job(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     metadata: ObjectMeta = ObjectMeta()
     spec: JobSpec = JobSpec()
     status: JobStatus = JobStatus()
 
 
-class WorkloadSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class WorkloadSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     replicas: int = 1
 
 
-class WorkloadStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+class WorkloadStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     observedGeneration: int = 0
     replicas: int = 0
     readyReplicas: int = 0
@@ -122,7 +122,7 @@ class WorkloadStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     conditions: list[Condition] = []
 
 
-class Workload(msgspec.Struct, frozen=True, omit_defaults=True):
+class Workload(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A Deployment or a StatefulSet."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -130,14 +130,14 @@ class Workload(msgspec.Struct, frozen=True, omit_defaults=True):
     status: WorkloadStatus = WorkloadStatus()
 
 
-class ServicePort(msgspec.Struct, frozen=True, omit_defaults=True):
+class ServicePort(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     port: int
     name: str = ""
     targetPort: str | int = 0
     protocol: str = "TCP"
 
 
-class ServiceSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class ServiceSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     type: str = "ClusterIP"
     clusterIP: str = ""
     clusterIPs: list[str] = []
@@ -146,17 +146,17 @@ class ServiceSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     publishNotReadyAddresses: bool = False
 
 
-class Service(msgspec.Struct, frozen=True, omit_defaults=True):
+class Service(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     metadata: ObjectMeta = ObjectMeta()
     spec: ServiceSpec = ServiceSpec()
 
 
-class ConfigMap(msgspec.Struct, frozen=True, omit_defaults=True):
+class ConfigMap(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     metadata: ObjectMeta = ObjectMeta()
     data: dict[str, str] = {}
 
 
-class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
+class Secret(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A Secret by its keys; values stay base64 text, and `type` tells what they are."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -164,7 +164,7 @@ class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
     data: dict[str, str] = {}
 
 
-class LeaseSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class LeaseSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     holderIdentity: str = ""
     leaseDurationSeconds: int = 0
     acquireTime: str | None = None
@@ -172,18 +172,18 @@ class LeaseSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     leaseTransitions: int = 0
 
 
-class Lease(msgspec.Struct, frozen=True, omit_defaults=True):
+class Lease(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     metadata: ObjectMeta = ObjectMeta()
     spec: LeaseSpec = LeaseSpec()
 
 
-class CustomResourceDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
+class CustomResourceDefinition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     metadata: ObjectMeta = ObjectMeta()
     spec: dict[str, Any] = {}
     status: dict[str, Any] = {}
 
 
-class Generic(msgspec.Struct, frozen=True, omit_defaults=True):
+class Generic(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A kind whose spec somebody needs whole (pod specs, selectors): plain dicts under typed metadata."""
 
     metadata: ObjectMeta = ObjectMeta()

@@ -16,30 +16,30 @@ LABEL_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 ANNOTATION_DO_NOT_DISRUPT = "karpenter.sh/do-not-disrupt"
 
 
-class Taint(msgspec.Struct, frozen=True, omit_defaults=True):
+class Taint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     key: str
     effect: str
     value: str = ""
 
 
-class Requirement(msgspec.Struct, frozen=True, omit_defaults=True):
+class Requirement(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     key: str
     operator: str
     values: list[str] = []
 
 
-class NodeClassRef(msgspec.Struct, frozen=True, omit_defaults=True):
+class NodeClassRef(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     group: str = ""
     kind: str = ""
     name: str = ""
     apiVersion: str = ""
 
 
-class ClaimResources(msgspec.Struct, frozen=True, omit_defaults=True):
+class ClaimResources(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     requests: dict[str, str | int] = {}
 
 
-class ClaimSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class ClaimSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     requirements: list[Requirement] = []
     taints: list[Taint] = []
     startupTaints: list[Taint] = []
@@ -50,7 +50,7 @@ class ClaimSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     expireAfter: str = ""
 
 
-class ClaimStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+class ClaimStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     conditions: list[Condition] = []
     nodeName: str = ""
     providerID: str = ""
@@ -59,7 +59,7 @@ class ClaimStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     allocatable: dict[str, str | int] = {}
 
 
-class NodeClaim(msgspec.Struct, frozen=True, omit_defaults=True):
+class NodeClaim(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A NodeClaim, or a Machine: the fields that are read have the same places in all three versions."""
 
     metadata: ObjectMeta = ObjectMeta()

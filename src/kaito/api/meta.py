@@ -1,11 +1,15 @@
-"""What every Kubernetes object carries: metadata, owner references, conditions, label selectors."""
+"""What every Kubernetes object carries: metadata, owner references, conditions, label selectors.
+
+The Structs of this package hold no cycles, so the garbage collector is told to leave them alone (`gc=False`): that is
+16 bytes less of each, and nothing to walk through in a cache of many thousand objects.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
 
-class OwnerReference(msgspec.Struct, frozen=True, omit_defaults=True):
+class OwnerReference(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     apiVersion: str
     kind: str
     name: str
@@ -14,7 +18,7 @@ class OwnerReference(msgspec.Struct, frozen=True, omit_defaults=True):
     blockOwnerDeletion: bool | None = None
 
 
-class ObjectMeta(msgspec.Struct, frozen=True, omit_defaults=True):
+class ObjectMeta(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     name: str = ""
     namespace: str = ""
     uid: str = ""
@@ -30,7 +34,7 @@ class ObjectMeta(msgspec.Struct, frozen=True, omit_defaults=True):
     generateName: str = ""
 
 
-class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
+class Condition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A `metav1.Condition`; `severity` is only in Machine v1alpha5.
 
     `lastTransitionTime` is RFC 3339, UTC, in seconds.
@@ -45,18 +49,18 @@ class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
     severity: str | None = None
 
 
-class LabelSelectorRequirement(msgspec.Struct, frozen=True, omit_defaults=True):
+class LabelSelectorRequirement(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     key: str
     operator: str
     values: list[str] = []
 
 
-class LabelSelector(msgspec.Struct, frozen=True, omit_defaults=True):
+class LabelSelector(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     matchLabels: dict[str, str] = {}
     matchExpressions: list[LabelSelectorRequirement] = []
 
 
-class Object(msgspec.Struct, frozen=True, omit_defaults=True):
+class Object(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Any object, by its metadata alone."""
 
     metadata: ObjectMeta = ObjectMeta()

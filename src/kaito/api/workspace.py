@@ -34,13 +34,13 @@ ANNOTATION_BACKED_BY = "kaito.sh/backed-by"
 """On nodes that stand for another machine than their instance type says: what really backs them."""
 
 
-class Partition(msgspec.Struct, frozen=True, omit_defaults=True):
+class Partition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     mode: str = ""
     profile: str = ""
     count: int | None = None
 
 
-class Resource(msgspec.Struct, frozen=True, omit_defaults=True):
+class Resource(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     instanceType: str = ""
     labelSelector: LabelSelector = LabelSelector()
     count: int | None = None
@@ -48,19 +48,19 @@ class Resource(msgspec.Struct, frozen=True, omit_defaults=True):
     partition: Partition | None = None
 
 
-class PresetOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+class PresetOptions(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     image: str = ""
     imagePullSecrets: list[str] = []
     modelAccessSecret: str = ""
 
 
-class Preset(msgspec.Struct, frozen=True, omit_defaults=True):
+class Preset(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     name: str = ""
     accessMode: str = ""
     presetOptions: PresetOptions = PresetOptions()
 
 
-class DataSource(msgspec.Struct, frozen=True, omit_defaults=True):
+class DataSource(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     name: str = ""
     urls: list[str] = []
     volumeSource: dict[str, Any] | None = None
@@ -68,25 +68,25 @@ class DataSource(msgspec.Struct, frozen=True, omit_defaults=True):
     imagePullSecrets: list[str] = []
 
 
-class DataDestination(msgspec.Struct, frozen=True, omit_defaults=True):
+class DataDestination(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     volumeSource: dict[str, Any] | None = None
     image: str = ""
     imagePushSecret: str = ""
 
 
-class Adapter(msgspec.Struct, frozen=True, omit_defaults=True):
+class Adapter(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     source: DataSource | None = None
     strength: str | None = None
 
 
-class Inference(msgspec.Struct, frozen=True, omit_defaults=True):
+class Inference(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     preset: Preset | None = None
     template: dict[str, Any] | None = None
     config: str = ""
     adapters: list[Adapter] = []
 
 
-class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
+class Tuning(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     preset: Preset | None = None
     method: str = ""
     config: str = ""
@@ -94,12 +94,12 @@ class Tuning(msgspec.Struct, frozen=True, omit_defaults=True):
     output: DataDestination | None = None
 
 
-class TunedAdapter(msgspec.Struct, frozen=True, omit_defaults=True):
+class TunedAdapter(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     image: str = ""
     digest: str = ""
 
 
-class TuningStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+class TuningStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Progress of the training. Losses are floats as text, since CRDs shun floats.
 
     `etaSeconds` counts from the last write.
@@ -120,7 +120,7 @@ class TuningStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     adapter: TunedAdapter | None = None
 
 
-class EstimateStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+class EstimateStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What the estimator found, as quantities in text ("7.1Gi"), and why."""
 
     weights: str = ""
@@ -131,7 +131,7 @@ class EstimateStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     why: str = ""
 
 
-class WorkspaceStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+class WorkspaceStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     conditions: list[Condition] = []
     workerNodes: list[str] = []
     targetNodeCount: int = 0
@@ -141,7 +141,7 @@ class WorkspaceStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     performance: dict[str, Any] | None = None
 
 
-class Workspace(msgspec.Struct, frozen=True, omit_defaults=True):
+class Workspace(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     metadata: ObjectMeta = ObjectMeta()
     resource: Resource = Resource()
     inference: Inference | None = None

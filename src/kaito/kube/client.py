@@ -119,18 +119,27 @@ class Client:
     async def list(
         self, resource: Resource[T], namespace: str = "", *, labels: str = "", fields: str = ""
     ) -> Listing[T]:
-        """All objects, page by page. An object that does not decode is logged and left out, never fatal."""
+        """All objects. One that does not decode is logged and left out, never fatal."""
         items: list[tuple[T, bytes]] = []
+        version = ""
+        async for page in self.pages(resource, namespace, labels=labels, fields=fields):
+            items += page.items
+            version = page.resource_version
+        return Listing(items, version)
+
+    async def pages(
+        self, resource: Resource[T], namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> AsyncIterator[Listing[T]]:
+        """`list`, page by page, so that a large cluster never has to be in memory as JSON all at once."""
         params = _given(labelSelector=labels, fieldSelector=fields, limit=str(PAGE))
         while True:
             page = msgspec.json.decode(await self.request("list", "GET", resource.path(namespace), params), type=_Page)
-            for raw in page.items:
-                decoded = self._decode_untrusted(resource, bytes(raw))
-                if decoded is not None:
-                    items.append((decoded, bytes(raw)))
+            raws = [bytes(raw) for raw in page.items]
+            decoded = [(obj, raw) for raw in raws if (obj := self._decode_untrusted(resource, raw)) is not None]
+            yield Listing(decoded, str(page.metadata.get("resourceVersion", "")))
             token = page.metadata.get("continue")
             if not token:
-                return Listing(items, str(page.metadata.get("resourceVersion", "")))
+                return
             params = {**params, "continue": token}
 
     async def create(self, resource: Resource[T], body: Mapping[str, Any], namespace: str = "") -> T:

@@ -43,11 +43,14 @@ class Informer(Generic[T]):
         fields: str = "",
         indexes: Mapping[str, IndexFunction] | None = None,
         fingerprints: bool = False,
+        transform: Callable[[T], None] | None = None,
     ) -> None:
+        """`transform` may make each object smaller before it is kept: it drops what nobody will read."""
         self.resource = resource
         self.store: Store[T] = Store(indexes, fingerprints=fingerprints)
         self._client = client
         self._scope = {"namespace": namespace, "labels": labels, "fields": fields}
+        self._transform = transform
         self._listeners: list[Listener[T]] = []
         self._synced = asyncio.Event()
         self._version = ""
@@ -81,14 +84,16 @@ class Informer(Generic[T]):
             await asyncio.sleep(_backoff(self._failures))
 
     async def _relist(self) -> None:
-        listing = await self._client.list(self.resource, **self._scope)
         seen = set()
-        for obj, raw in listing.items:
-            seen.add(key_of(obj))
-            self._put(obj, raw)
+        version = ""
+        async for page in self._client.pages(self.resource, **self._scope):
+            version = page.resource_version
+            for obj, raw in page.items:
+                seen.add(key_of(obj))
+                self._put(obj, raw)
         for key in self.store.keys() - seen:
             self._remove(key)
-        self._reach(listing.resource_version)
+        self._reach(version)
         self._synced.set()
 
     async def _follow(self) -> None:
@@ -118,6 +123,8 @@ class Informer(Generic[T]):
         cached = self.store.get(key)
         if cached is not None and _version(cached) == _version(obj):
             return
+        if self._transform is not None:
+            self._transform(obj)
         self._notify(self.store.put(key, obj, raw), obj)
 
     def _remove(self, key: str) -> None:

@@ -48,13 +48,34 @@ def fingerprint(raw: bytes) -> str:
     return digest.hexdigest()
 
 
+Keys = tuple[str, ...] | set[str]
+"""What an index holds for one value: most have one key, and a set takes four times the memory of a short tuple."""
+FEW = 8
+
+
+def _with(keys: Keys, key: str) -> Keys:
+    if isinstance(keys, set):
+        keys.add(key)
+        return keys
+    if key in keys:
+        return keys
+    return (*keys, key) if len(keys) < FEW else {*keys, key}
+
+
+def _without(keys: Keys, key: str) -> Keys:
+    if isinstance(keys, set):
+        keys.discard(key)
+        return keys
+    return tuple(other for other in keys if other != key)
+
+
 class Store(Generic[T]):
     """What the informer knows. Written by the informer and by `observe_own_write`; read by everybody."""
 
     def __init__(self, indexes: Mapping[str, IndexFunction] | None = None, *, fingerprints: bool = False) -> None:
         self._objects: dict[str, T] = {}
         self._functions = dict(indexes or {})
-        self._indexes: dict[str, dict[str, set[str]]] = {name: {} for name in self._functions}
+        self._indexes: dict[str, dict[str, Keys]] = {name: {} for name in self._functions}
         self._fingerprints: dict[str, str] | None = {} if fingerprints else None
         self._own_writes: dict[str, str] = {}
         self._reached = ""
@@ -73,8 +94,7 @@ class Store(Generic[T]):
 
     def by_index(self, index: str, value: str) -> list[T]:
         """The objects whose index function gave `value`, ordered by key."""
-        keys = self._indexes[index].get(value, ())
-        return [self._objects[key] for key in sorted(keys)]
+        return [self._objects[key] for key in sorted(self._indexes[index].get(value, ()))]
 
     def fingerprint(self, key: str) -> str:
         return (self._fingerprints or {}).get(key, "")
@@ -112,8 +132,9 @@ class Store(Generic[T]):
         if self._fingerprints is not None:
             self._fingerprints[key] = fingerprint(raw)
         for name, function in self._functions.items():
+            index = self._indexes[name]
             for value in function(obj):
-                self._indexes[name].setdefault(value, set()).add(key)
+                index[value] = _with(index.get(value, ()), key)
         return old
 
     def remove(self, key: str) -> T | None:
@@ -130,11 +151,11 @@ class Store(Generic[T]):
         for name, function in self._functions.items():
             index = self._indexes[name]
             for value in function(obj):
-                keys = index.get(value)
-                if keys is not None:
-                    keys.discard(key)
-                    if not keys:
-                        del index[value]
+                left = _without(index.get(value, ()), key)
+                if left:
+                    index[value] = left
+                else:
+                    index.pop(value, None)
 
 
 def _version(obj: Any) -> str:

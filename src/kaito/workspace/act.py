@@ -29,7 +29,7 @@ class Actor:
         self._applier = Applier(client)
         self._unseen: dict[str, list[tuple[Store[Any], str, float]]] = {}
         self._stores: dict[str, Store[Any]] = {
-            CONFIG_MAPS.plural: caches.own_configs.store,
+            CONFIG_MAPS.plural: caches.configs.store,
             DEPLOYMENTS.plural: caches.deployments.store,
             JOBS.plural: caches.jobs.store,
             SERVICES.plural: caches.services.store,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from kaito.api.conditions import is_true
 from kaito.api.core import Node, Pod
@@ -19,21 +19,22 @@ from kaito.api.workspace import LABEL_WORKSPACE, LABEL_WORKSPACE_NAMESPACE, Work
 from kaito.kube.client import Client
 from kaito.kube.informer import Informer
 from kaito.kube.resources import (
-    CONFIG_MAPS,
     DEPLOYMENTS,
     JOBS,
     NODES,
     PODS,
-    SERVICES,
     STATEFUL_SETS,
     WORKSPACES,
     Resource,
 )
 from kaito.kube.store import object_key
-from kaito.workspace.kinds import CONFIG_OUTLINES, SECRET_OUTLINES
+from kaito.workspace.kinds import CONFIG_OUTLINES, SECRET_OUTLINES, SERVICE_OUTLINES
 from kaito.workspace.losses import LossBook
 from kaito.workspace.progress import ProgressBook
 from kaito.workspace.references import config_references, secret_references
+from kaito.workspace.slim import slim, slim_claim, slim_pod, slim_workspace
+
+T = TypeVar("T")
 
 FINISHED = ("Succeeded", "Failed")
 
@@ -53,6 +54,11 @@ def labelled_key(obj: Any) -> Iterable[str]:
 
 def _labels(node: Node) -> Iterable[str]:
     return (f"{key}={value}" for key, value in node.metadata.labels.items())
+
+
+def _free_labels(node: Node) -> Iterable[str]:
+    """Of nodes that were not made for a Workspace: only those are looked for by their labels."""
+    return () if LABEL_WORKSPACE in node.metadata.labels else _labels(node)
 
 
 def _first_label(workspace: Workspace) -> Iterable[str]:
@@ -81,24 +87,30 @@ class Caches:
         self.progress = ProgressBook()
         self.losses = LossBook(now)
         by_reference = {"config": config_references, "secret": secret_references, "selector": _first_label}
-        self.workspaces = Informer(client, WORKSPACES, namespace=namespace, indexes=by_reference)
-        self.nodes = Informer(client, NODES, indexes={"workspace": owner_key, "label": _labels})
-        by_pod = {"workspace": labelled_key, "node": _node_of}
-        self.pods = Informer(client, PODS, indexes=by_pod, namespace=namespace, labels=LABEL_WORKSPACE)
-        self.jobs = Informer(client, JOBS, fingerprints=True, namespace=namespace, labels=LABEL_WORKSPACE)
-        self.deployments = Informer(client, DEPLOYMENTS, fingerprints=True, namespace=namespace, labels=LABEL_WORKSPACE)
-        self.stateful_sets = Informer(
-            client, STATEFUL_SETS, fingerprints=True, namespace=namespace, labels=LABEL_WORKSPACE
+        self.workspaces = Informer(
+            client, WORKSPACES, namespace=namespace, indexes=by_reference, transform=slim_workspace
         )
-        self.services = Informer(client, SERVICES, fingerprints=True, namespace=namespace, labels=LABEL_WORKSPACE)
-        self.own_configs = Informer(client, CONFIG_MAPS, fingerprints=True, namespace=namespace, labels=LABEL_WORKSPACE)
-        self.configs = Informer(client, CONFIG_OUTLINES, namespace=namespace)
-        self.secrets = Informer(client, SECRET_OUTLINES, namespace=namespace)
+        self.nodes = Informer(client, NODES, indexes={"workspace": owner_key, "label": _free_labels}, transform=slim)
+        by_pod = {"workspace": labelled_key, "node": _node_of}
+        scope = {"namespace": namespace, "labels": LABEL_WORKSPACE}
+        self.pods = Informer(client, PODS, indexes=by_pod, **scope, transform=slim_pod)
+        self.jobs = self._children(JOBS, namespace)
+        self.deployments = self._children(DEPLOYMENTS, namespace)
+        self.stateful_sets = self._children(STATEFUL_SETS, namespace)
+        self.services = self._children(SERVICE_OUTLINES, namespace)
+        self.configs = Informer(client, CONFIG_OUTLINES, fingerprints=True, namespace=namespace, transform=slim)
+        """The users' ConfigMaps, and ours."""
+        self.secrets = Informer(client, SECRET_OUTLINES, namespace=namespace, transform=slim)
         self.default_configs = self.configs
         """Where the ConfigMaps of the operator's own namespace are."""
         if namespace and own_namespace not in ("", namespace):
-            self.default_configs = Informer(client, CONFIG_OUTLINES, namespace=own_namespace)
+            self.default_configs = Informer(client, CONFIG_OUTLINES, namespace=own_namespace, transform=slim)
         self.claims: Informer[NodeClaim] | None = None
+
+    def _children(self, resource: Resource[T], namespace: str) -> Informer[T]:
+        return Informer(
+            self._client, resource, fingerprints=True, namespace=namespace, labels=LABEL_WORKSPACE, transform=slim
+        )
 
     @property
     def claim_api(self) -> Resource[NodeClaim] | None:
@@ -117,14 +129,15 @@ class Caches:
             self.deployments,
             self.stateful_sets,
             self.services,
-            self.own_configs,
             self.configs,
             self.secrets,
         )
 
     def use_claims(self, resource: Resource[NodeClaim]) -> Informer[NodeClaim]:
         """Follow the node objects in this version from now on."""
-        self.claims = Informer(self._client, resource, labels=LABEL_WORKSPACE, indexes={"workspace": owner_key})
+        self.claims = Informer(
+            self._client, resource, labels=LABEL_WORKSPACE, indexes={"workspace": owner_key}, transform=slim_claim
+        )
         self.claims.listen(self._note_loss)
         if self._group is not None:
             self._group.create_task(self.claims.run())

@@ -151,7 +151,7 @@ class WorkspaceController:
     def _wire(self) -> None:
         caches, watch = self._caches, self.controller.watch
         watch(caches.workspaces)
-        for child in (caches.jobs, caches.deployments, caches.stateful_sets, caches.services, caches.own_configs):
+        for child in (caches.jobs, caches.deployments, caches.stateful_sets, caches.services, caches.configs):
             watch(child, labelled_key)
         watch(caches.pods, labelled_key)
         watch(caches.configs, self._naming("config"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from kaito.api.core import Job, Node, Pod, Service, Workload
+from kaito.api.core import Job, Node, Pod, Workload
 from kaito.api.karpenter import NodeClaim
 from kaito.api.validation import match_labels
 from kaito.api.workspace import Workspace
@@ -41,7 +41,6 @@ class Observed:
     job: Job | None = None
     deployment: Workload | None = None
     stateful_set: Workload | None = None
-    service: Service | None = None
     pods: tuple[Pod, ...] = ()
     loss: Loss | None = None
     """The last claim that went away before it gave a node."""
@@ -87,7 +86,6 @@ def observe(caches: Caches, key: str, now: datetime, settings: Settings) -> Obse
         job=caches.jobs.store.get(key),
         deployment=caches.deployments.store.get(key),
         stateful_set=caches.stateful_sets.store.get(key),
-        service=caches.services.store.get(key),
         pods=tuple(caches.pods.store.by_index("workspace", key)),
         progress=caches.progress.of(key),
     )

@@ -24,7 +24,7 @@ POLLS_AT_ONCE = 20
 POLL_TIMEOUT = 3.0
 
 
-class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The answer of a step: the fields of the pod contract. Numbers that are not known are None."""
 
     step: str = ""
