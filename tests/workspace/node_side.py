@@ -16,6 +16,7 @@ from kaito.kube.errors import AlreadyExists, ApiError, NotFound
 from kaito.kube.resources import Resource, untyped
 
 CLAIMS = untyped("karpenter.sh", "v1", "nodeclaims", "NodeClaim", False)
+POOLS = untyped("karpenter.sh", "v1", "nodepools", "NodePool", False)
 NODES = untyped("", "v1", "nodes", "Node", False)
 PODS = untyped("", "v1", "pods", "Pod", True)
 JOBS = untyped("batch", "v1", "jobs", "Job", True)
@@ -50,6 +51,7 @@ class NodeSide:
     gpus: int = 1
     backed_by: str = ""
     claims: bool = True
+    pools_too: bool = False
     jobs: bool = True
     servers: bool = True
     resource: Resource[dict[str, Any]] = field(default=CLAIMS)
@@ -63,6 +65,8 @@ class NodeSide:
 
     async def turn(self) -> None:
         try:
+            if self.pools_too:
+                await self.serve_pools()
             if self.claims:
                 await self._serve_claims()
             if self.jobs:
@@ -118,6 +122,17 @@ class NodeSide:
             return name
         await self.set_status(PODS, name, status, self.namespace)
         return name
+
+    async def serve_pools(self) -> None:
+        """As Karpenter does for pools of a fixed number of nodes."""
+        for pool in await self.list(POOLS):
+            name, labels = pool["metadata"]["name"], pool["spec"]["template"]["metadata"]["labels"]
+            metadata = {"labels": {**labels, "karpenter.sh/nodepool": name}}
+            spec = {"nodeClassRef": pool["spec"]["template"]["spec"]["nodeClassRef"], "requirements": []}
+            for number in range(pool["spec"]["replicas"]):
+                await self.client.create_if_absent(
+                    CLAIMS, {"metadata": {"name": f"{name}-{number}", **metadata}, "spec": spec}
+                )
 
     async def _serve_claims(self) -> None:
         for claim in await self.list(self.resource):

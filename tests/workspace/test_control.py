@@ -23,6 +23,7 @@ from tests.workspace.node_side import (
     EVENTS,
     JOBS,
     PODS,
+    POOLS,
     SECRETS,
     SERVICES,
     WORKSPACES,
@@ -171,6 +172,30 @@ async def test_progress_and_a_refused_push_are_shown_and_nothing_is_trained_agai
 async def at_step(stage: Stage, step: int) -> bool:
     status = (await stage.workspace("tuned")).get("status", {})
     return bool(status.get("tuning", {}).get("step") == step)
+
+
+async def test_a_node_pool_brings_the_nodes(stage: Stage) -> None:
+    """Karpenter makes the claims of a static pool, and the pool goes with the Workspace."""
+    operator = stage.operate(nodes="karpenter", node_api="nodepool", node_class="example.com/v1/MachineClass/gpu")
+    stage.side.pools_too = True
+    stage.play(stage.side.run)
+    await stage.apply(INFERENCE)
+    await stage.wait("served", "WorkspaceReady")
+    (pool,) = await stage.side.list(POOLS)
+    wanted = {"group": "example.com", "kind": "MachineClass", "name": "gpu"}
+    assert pool["spec"]["template"]["spec"]["nodeClassRef"] == wanted
+    (claim,) = await stage.side.list(CLAIMS)
+    assert claim["metadata"]["labels"]["karpenter.sh/nodepool"] == pool["metadata"]["name"]
+    await settled(operator)
+    before = writes(operator.workspaces.client)
+    second = stage.operate(nodes="karpenter", node_api="nodepool", node_class="example.com/v1/MachineClass/gpu")
+    await until(lambda: is_idle(second))
+    assert writes(operator.workspaces.client) == before
+    assert writes(second.workspaces.client) == 0, second.workspaces.client.calls
+    stage.side.pools_too = False
+    await stage.user.delete(WORKSPACES, "served", "default")
+    await until(lambda: is_gone(stage))
+    assert not await stage.side.list(POOLS)
 
 
 async def test_a_workspace_goes_away_with_its_claims(stage: Stage) -> None:

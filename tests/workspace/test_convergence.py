@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,12 +11,18 @@ import yaml
 
 from kaito.api.workspace import LABEL_WORKSPACE
 from kaito.kube.resources import MACHINES, NODE_CLAIMS, NODE_CLAIMS_V1BETA1, Resource
-from kaito.workspace.settings import Settings
+from kaito.workspace.settings import NodeClass, Settings
 from tests.workspace.builders import INFERENCE, SETTINGS, TUNING, annotated, changed
 from tests.workspace.world import World, node
 
 BYO = Settings(node_mode="byo", runtime_image="kaito/runtime:test")
 KARPENTER = Settings(node_mode="karpenter", runtime_image="kaito/runtime:test")
+POOLS = Settings(
+    node_mode="karpenter",
+    runtime_image="kaito/runtime:test",
+    node_class=NodeClass("karpenter.k8s.aws", "v1", "EC2NodeClass", "gpu"),
+    uses_pools=True,
+)
 LARGE = changed(
     INFERENCE,
     {"inference.preset.name": "llama-3.3-70b-instruct", "resource.instanceType": "Standard_NC24ads_A100_v4"},
@@ -73,6 +80,7 @@ GPU_LABELS = {"nvidia.com/gpu.product": "A10", "nvidia.com/gpu.count": "1", "nvi
 MODES: dict[str, tuple[Settings, Resource[Any] | None]] = {
     "byo": (BYO, None),
     "karpenter": (KARPENTER, NODE_CLAIMS),
+    "nodepool": (POOLS, NODE_CLAIMS),
     "machine": (SETTINGS, MACHINES),
 }
 
@@ -97,7 +105,8 @@ def test_converges_after_a_crash_in_every_node_mode(base: dict[str, Any], mode: 
                 world.step()
             converge(world)
             made = Counter(kind for kind, _ in world.created)
-            claims = {"byo": (0, 0), "karpenter": (1, 0), "machine": (0, 1)}[mode]
+            claims = {"byo": (0, 0), "karpenter": (1, 0), "nodepool": (1, 0), "machine": (0, 1)}[mode]
+            assert made["nodepools"] == (mode == "nodepool")
             assert (made["nodeclaims"], made["machines"]) == claims, (crash, at_round)
             assert made["jobs"] == (base is TUNING), (crash, at_round)
             assert made["deployments"] == 1, (crash, at_round)
@@ -329,6 +338,85 @@ def test_karpenter_claims_stand_alone() -> None:
     assert "resources" not in claim["spec"], "Karpenter waits for ever for a node that offers storage"
     assert claim["spec"]["nodeClassRef"]["name"] == "gpu"
     assert claim["spec"]["expireAfter"] == "Never"
+
+
+def test_a_pool_asks_for_all_nodes_of_any_node_class() -> None:
+    world = World(annotated(LARGE, node_class_name="gpu-large"), POOLS)
+    converge(world)
+    pool = world.one("nodepools")
+    nodes = world.one("statefulsets")["spec"]["replicas"]
+    assert nodes > 1
+    assert pool["spec"]["replicas"] == nodes == len(world.all("nodeclaims"))
+    template = pool["spec"]["template"]
+    wanted = {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "gpu-large"}
+    assert template["spec"]["nodeClassRef"] == wanted
+    assert template["spec"]["expireAfter"] == "Never"
+    selector = world.one("statefulsets")["spec"]["template"]["spec"]["nodeSelector"]
+    assert selector.items() <= template["metadata"]["labels"].items()
+    assert {r["key"] for r in template["spec"]["requirements"]} == {
+        "node.kubernetes.io/instance-type",
+        "kubernetes.io/os",
+    }
+
+
+def test_a_pool_gives_back_nodes_once_the_server_runs_without_them() -> None:
+    world = World(LARGE, POOLS)
+    converge(world)
+    nodes = world.one("nodepools")["spec"]["replicas"]
+    assert world.workspace is not None
+    for name in ("mine-a", "mine-b", "mine-c", "mine-d"):
+        labels = {"app": "phi", "node.kubernetes.io/instance-type": "Standard_NC24ads_A100_v4"}
+        world.put("nodes", node(name, labels))
+    world.reconcile()
+    assert world.one("nodepools")["spec"]["replicas"] == nodes, "nodes in use are not given back"
+    world.objects["nodepools", world.one("nodepools")["metadata"]["name"]]["spec"]["replicas"] = nodes + 1
+    converge(world)
+    assert world.one("nodepools")["spec"]["replicas"] == nodes
+
+
+def test_a_pool_goes_with_its_workspace_and_its_claims_are_left_to_it() -> None:
+    world = World(INFERENCE, POOLS)
+    converge(world)
+    assert world.workspace is not None
+    world.workspace["metadata"]["deletionTimestamp"] = "2026-07-01T13:00:00Z"
+    world.reconcile()
+    assert world.workspace is None
+    assert not world.all("nodepools")
+    assert not world.all("nodeclaims")
+
+
+STUCK: dict[str, tuple[dict[str, Any], timedelta, str, str]] = {
+    "class not ready": (
+        {"conditions": [{"type": "NodeClassReady", "status": "False", "reason": "NodeClassNotReady", "message": "no"}]},
+        timedelta(),
+        "NodeClassNotReady",
+        "node-class-name",
+    ),
+    "gate off": ({}, timedelta(seconds=200), "ProvisionerNotRunning", "StaticCapacity=true"),
+    "young": ({}, timedelta(seconds=20), "NodeClaimNotReady", "being asked for"),
+}
+
+
+@pytest.mark.parametrize(("status", "later", "reason", "words"), STUCK.values(), ids=STUCK)
+def test_a_pool_that_brings_nothing_is_explained(
+    status: dict[str, Any], later: timedelta, reason: str, words: str
+) -> None:
+    world = World(INFERENCE, POOLS)
+    world.reconcile()
+    world.one("nodepools")["status"] = status
+    world.now += later
+    world.reconcile()
+    told = world.condition("NodeClaimReady")
+    assert told["reason"] == reason == world.condition("WorkspaceReady")["reason"]
+    assert words in told["message"]
+
+
+@pytest.mark.parametrize(("family", "name"), [("ubuntu", "image-family-ubuntu"), ("azurelinux", "default")])
+def test_an_image_family_chooses_the_class_of_that_name_where_there_is_one(family: str, name: str) -> None:
+    known = Settings(node_mode="karpenter", runtime_image="r", node_classes=("default", "image-family-ubuntu"))
+    world = World(annotated(INFERENCE, node_image_family=family), known)
+    converge(world)
+    assert world.one("nodeclaims")["spec"]["nodeClassRef"]["name"] == name
 
 
 def test_a_load_balancer_is_asked_for_by_annotation() -> None:

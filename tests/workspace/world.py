@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from kaito.api.core import Job, Node, Pod, Workload
-from kaito.api.karpenter import NodeClaim
+from kaito.api.karpenter import NodeClaim, NodePool
 from kaito.api.workspace import ANNOTATION_HASH, FINALIZER, Workspace
 from kaito.kube.resources import NODE_CLAIMS, Resource
 from kaito.workspace.actions import Action, Apply, Create, Delete, Patch, Plan
@@ -89,6 +89,7 @@ class World:
             user_config=msgspec.convert(config, ConfigOutline) if config else None,
             secrets={n: msgspec.convert(body, SecretOutline) for n, body in secrets.items()},
             claims=tuple(msgspec.convert(body, NodeClaim) for body in self._claims()),
+            node_pool=next((msgspec.convert(body, NodePool) for body in self.all("nodepools")), None),
             nodes=tuple(msgspec.convert(body, Node) for body in self.all("nodes")),
             job=self._read("jobs", name, Job),
             deployment=self._read("deployments", name, Workload),
@@ -169,7 +170,29 @@ class World:
 
     def step(self) -> bool:
         """One thing that the cluster does by itself; False when nothing is left to do."""
-        return self._claims_become_nodes() or self._jobs_make_pods() or self._pods_go_on() or self._servers_make_pods()
+        return (
+            self._pools_make_claims()
+            or self._claims_become_nodes()
+            or self._jobs_make_pods()
+            or self._pods_go_on()
+            or self._servers_make_pods()
+        )
+
+    def _pools_make_claims(self) -> bool:
+        """As Karpenter does for a pool of a fixed number of nodes."""
+        for pool in self.all("nodepools"):
+            own = [c for c in self._claims() if c["metadata"]["labels"].get("karpenter.sh/nodepool")]
+            if len(own) < pool["spec"]["replicas"]:
+                name = f"{pool['metadata']['name']}-{len(self.created)}"
+                labels = pool["spec"]["template"]["metadata"]["labels"]
+                labelled = {**labels, "karpenter.sh/nodepool": pool["metadata"]["name"]}
+                self.put("nodeclaims", {"metadata": {"name": name, "labels": labelled}})
+                return True
+            if len(own) > pool["spec"]["replicas"]:
+                self.objects.pop(("nodeclaims", own[-1]["metadata"]["name"]))
+                self.objects.pop(("nodes", own[-1]["status"]["nodeName"]), None)
+                return True
+        return False
 
     def _claims_become_nodes(self) -> bool:
         for claim in self._claims():
@@ -272,6 +295,9 @@ class World:
         for pod in self.all("pods"):
             if pod.get("owner") == key:
                 self.objects.pop(("pods", pod["metadata"]["name"]))
+        for claim in self.all("nodeclaims"):
+            if key == ("nodepools", claim["metadata"]["labels"].get("karpenter.sh/nodepool")):
+                self.objects.pop(("nodeclaims", claim["metadata"]["name"]))
 
     def _pods_of(self, plural: str, owner: dict[str, Any]) -> list[dict[str, Any]]:
         return [pod for pod in self.all("pods") if pod.get("owner") == (plural, owner["metadata"]["name"])]

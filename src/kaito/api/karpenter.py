@@ -72,3 +72,19 @@ class NodeClaim(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 def requirement_values(claim: NodeClaim, key: str) -> list[str]:
     """The values that the claim's `In` requirement on `key` allows; empty when there is none."""
     return next((r.values for r in claim.spec.requirements if r.key == key and r.operator == "In"), [])
+
+
+class PoolSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    replicas: int = 0
+
+
+class PoolStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    conditions: list[Condition] = []
+
+
+class NodePool(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A pool of a fixed number of nodes."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    spec: PoolSpec = PoolSpec()
+    status: PoolStatus = PoolStatus()

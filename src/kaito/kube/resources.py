@@ -42,6 +42,7 @@ WORKSPACES = Resource("kaito.sh", workspace.STORAGE_VERSION, "workspaces", "Work
 NODE_CLAIMS = Resource("karpenter.sh", "v1", "nodeclaims", "NodeClaim", False, karpenter.NodeClaim)
 NODE_CLAIMS_V1BETA1 = Resource("karpenter.sh", "v1beta1", "nodeclaims", "NodeClaim", False, karpenter.NodeClaim)
 MACHINES = Resource("karpenter.sh", "v1alpha5", "machines", "Machine", False, karpenter.NodeClaim)
+NODE_POOLS = Resource("karpenter.sh", "v1", "nodepools", "NodePool", False, karpenter.NodePool)
 NODES = Resource("", "v1", "nodes", "Node", False, core.Node)
 PODS = Resource("", "v1", "pods", "Pod", True, core.Pod)
 SERVICES = Resource("", "v1", "services", "Service", True, core.Service)

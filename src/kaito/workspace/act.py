@@ -85,5 +85,6 @@ class Actor:
         known = self._stores.get(resource.plural)
         if known is not None:
             return known
-        assert self._caches.claims is not None, f"an action on {resource.plural}, which nobody watches"
-        return self._caches.claims.store
+        found = next((i for i in self._caches.node_objects if i.resource.plural == resource.plural), None)
+        assert found is not None, f"an action on {resource.plural}, which nobody watches"
+        return found.store

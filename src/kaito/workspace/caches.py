@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from kaito.api.conditions import is_true
 from kaito.api.core import Node, Pod
-from kaito.api.karpenter import NodeClaim
+from kaito.api.karpenter import NodeClaim, NodePool
 from kaito.api.validation import match_labels
 from kaito.api.workspace import LABEL_WORKSPACE, LABEL_WORKSPACE_NAMESPACE, Workspace
 from kaito.kube.client import Client
@@ -21,6 +21,7 @@ from kaito.kube.informer import Informer
 from kaito.kube.resources import (
     DEPLOYMENTS,
     JOBS,
+    NODE_POOLS,
     NODES,
     PODS,
     STATEFUL_SETS,
@@ -92,8 +93,9 @@ class Caches:
         )
         self.nodes = Informer(client, NODES, indexes={"workspace": owner_key, "label": _free_labels}, transform=slim)
         by_pod = {"workspace": labelled_key, "node": _node_of}
-        scope = {"namespace": namespace, "labels": LABEL_WORKSPACE}
-        self.pods = Informer(client, PODS, indexes=by_pod, **scope, transform=slim_pod)
+        self.pods = Informer(
+            client, PODS, namespace=namespace, labels=LABEL_WORKSPACE, indexes=by_pod, transform=slim_pod
+        )
         self.jobs = self._children(JOBS, namespace)
         self.deployments = self._children(DEPLOYMENTS, namespace)
         self.stateful_sets = self._children(STATEFUL_SETS, namespace)
@@ -106,6 +108,7 @@ class Caches:
         if namespace and own_namespace not in ("", namespace):
             self.default_configs = Informer(client, CONFIG_OUTLINES, namespace=own_namespace, transform=slim)
         self.claims: Informer[NodeClaim] | None = None
+        self.pools: Informer[NodePool] | None = None
 
     def _children(self, resource: Resource[T], namespace: str) -> Informer[T]:
         return Informer(
@@ -133,15 +136,23 @@ class Caches:
             self.secrets,
         )
 
-    def use_claims(self, resource: Resource[NodeClaim]) -> Informer[NodeClaim]:
-        """Follow the node objects in this version from now on."""
-        self.claims = Informer(
-            self._client, resource, labels=LABEL_WORKSPACE, indexes={"workspace": owner_key}, transform=slim_claim
-        )
+    def use_claims(self, resource: Resource[NodeClaim], *, pools: bool = False) -> None:
+        """Follow the node objects in this version from now on, and the pools that they are made of."""
+        by_owner = {"workspace": owner_key}
+        self.claims = Informer(self._client, resource, labels=LABEL_WORKSPACE, indexes=by_owner, transform=slim_claim)
         self.claims.listen(self._note_loss)
+        if pools:
+            self.pools = Informer(
+                self._client, NODE_POOLS, labels=LABEL_WORKSPACE, indexes=by_owner, fingerprints=True, transform=slim
+            )
         if self._group is not None:
-            self._group.create_task(self.claims.run())
-        return self.claims
+            for informer in self.node_objects:
+                self._group.create_task(informer.run())
+
+    @property
+    def node_objects(self) -> list[Informer[Any]]:
+        """The informers of kinds that only some clusters have."""
+        return [informer for informer in (self.claims, self.pools) if informer is not None]
 
     def _note_loss(self, old: NodeClaim | None, new: NodeClaim | None) -> None:
         """A claim that begins to go, or is gone at once, counts as lost unless its Workspace is going too."""
@@ -162,11 +173,15 @@ class Caches:
             self._group = group
             for informer in self.always:
                 group.create_task(informer.run())
-            if self.claims is not None:
-                group.create_task(self.claims.run())
+            for informer in self.node_objects:
+                group.create_task(informer.run())
 
     def claims_of(self, key: str) -> list[NodeClaim]:
         return self.claims.store.by_index("workspace", key) if self.claims else []
+
+    def pool_of(self, key: str) -> NodePool | None:
+        pools = self.pools.store.by_index("workspace", key) if self.pools else []
+        return pools[0] if pools else None
 
     def is_busy(self, node: str, key: str) -> bool:
         """Whether pods of other Workspaces than `key` have a place on the node."""

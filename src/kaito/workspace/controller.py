@@ -57,10 +57,10 @@ class WorkspaceController:
 
     def watch_claims(self) -> None:
         """Let changes of claims wake their Workspaces, and look at all of them once, now that claims can be made."""
-        if self._caches.claims is not None:
-            self.controller.watch(self._caches.claims, owner_key)
-            for key in self._caches.workspaces.store.keys():  # noqa: SIM118 - a Store is no mapping
-                self.controller.queue.add(key)
+        for informer in self._caches.node_objects:
+            self.controller.watch(informer, owner_key)
+        for key in self._caches.workspaces.store.keys():  # noqa: SIM118 - a Store is no mapping
+            self.controller.queue.add(key)
 
     async def reconcile(self, key: str) -> float | None:
         if self._actor.is_behind(key):

@@ -25,6 +25,11 @@ def claim_name(namespace: str, name: str, index: int) -> str:
     return "ws" + hashlib.sha256(f"{namespace}/{name}/{index}".encode()).hexdigest()[:9]
 
 
+def pool_name(namespace: str, name: str) -> str:
+    """The name of the Workspace's NodePool, which is a label's value too: at most 63 characters, never another's."""
+    return f"{namespace}-{name}"[:53].rstrip("-") + "-" + claim_name(namespace, name, 0).removeprefix("ws")
+
+
 def config_map_name(workspace: Workspace) -> str:
     return f"{workspace.metadata.name}-config"
 

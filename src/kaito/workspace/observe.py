@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kaito.api.core import Job, Node, Pod, Workload
-from kaito.api.karpenter import NodeClaim
+from kaito.api.karpenter import NodeClaim, NodePool
 from kaito.api.validation import match_labels
 from kaito.api.workspace import Workspace
 from kaito.kube.resources import Resource
@@ -34,6 +34,7 @@ class Observed:
     secrets: Mapping[str, SecretOutline] = field(default_factory=dict)
     """The Secrets of the namespace that the Workspace names, those that exist."""
     claims: tuple[NodeClaim, ...] = ()
+    node_pool: NodePool | None = None
     nodes: tuple[Node, ...] = ()
     """Nodes of the claims, and nodes that carry the selector's labels."""
     busy_nodes: frozenset[str] = frozenset()
@@ -80,6 +81,7 @@ def observe(caches: Caches, key: str, now: datetime, settings: Settings) -> Obse
             if (secret := caches.secrets.store.get(object_key(namespace, name))) is not None
         },
         claims=tuple(caches.claims_of(key)),
+        node_pool=caches.pool_of(key),
         loss=caches.losses.of(key),
         nodes=nodes,
         busy_nodes=frozenset(node.metadata.name for node in nodes if caches.is_busy(node.metadata.name, key)),

@@ -49,7 +49,7 @@ class OperatorConfig:
     nodes: str = "gpu-provisioner"
     """How nodes come: gpu-provisioner, karpenter or byo."""
     node_api: str = "auto"
-    """What claims are written as: auto, nodeclaim-v1, nodeclaim-v1beta1 or machine."""
+    """What nodes are asked for by: auto, nodeclaim-v1, nodeclaim-v1beta1, machine; with Karpenter nodepool too."""
     runtime_image: str = DEFAULT_RUNTIME_IMAGE
     allow_data_from: Sequence[str] = ()
     """CIDRs of private networks that data URLs may point to."""
@@ -82,6 +82,8 @@ class OperatorConfig:
     def __post_init__(self) -> None:
         _one_of("nodes", self.nodes, get_args(NodeMode))
         _one_of("node-api", self.node_api, get_args(NodeApi))
+        if self.node_api == "nodepool" and self.nodes != "karpenter":
+            raise ConfigError("--node-api: nodepool needs Karpenter; use it with --nodes karpenter")
         if self.lease_duration <= 0:
             raise ConfigError(f"--lease-duration: {self.lease_duration:g} s is no time; use 12 or so")
         _one_of("engine", self.engine, ENGINES)
@@ -103,6 +105,7 @@ class OperatorConfig:
             node_classes=tuple(self.node_classes),
             engine=self.engine,
             node_class=_node_class(self.node_class) if self.node_class else CLOUD_NODE_CLASSES[self.cloud or "azure"],
+            uses_pools=self.node_api == "nodepool",
             own_namespace=self.lease_namespace,
         )
 
@@ -225,5 +228,5 @@ class Operator:
             log.warning("no node API is served", extra={"wanted": self._config.node_api})
             return
         log.info("node API", extra={"kind": resource.kind, "version": resource.version})
-        self.caches.use_claims(resource)
+        self.caches.use_claims(resource, pools=self._config.node_api == "nodepool")
         self.workspaces.watch_claims()

@@ -25,6 +25,8 @@ ALWAYS = (
 )
 CLAIMS = (Rule("karpenter.sh", ["nodeclaims", "machines"], [*READ, "create", "delete"]),)
 """Where nodes are asked for: in every node mode but byo."""
+POOLS = (Rule("karpenter.sh", ["nodepools"], [*APPLY, "delete"]),)
+"""In the karpenter mode, where `--node-api nodepool` asks for them by pools."""
 WEBHOOK = (
     Rule("admissionregistration.k8s.io", ["validatingwebhookconfigurations"], ["get", "patch"], [CONFIGURATION]),
 )

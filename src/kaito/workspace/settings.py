@@ -42,7 +42,9 @@ class Settings:
     node_classes: tuple[str, ...] = ()
     engine: str = "auto"
     node_class: NodeClass = NodeClass()
-    """For claims in the karpenter mode."""
+    """For claims and pools in the karpenter mode."""
+    uses_pools: bool = False
+    """Whether nodes of the karpenter mode are asked for by one NodePool each Workspace, and not by claims of ours."""
 
     @property
     def rules(self) -> Rules:

@@ -29,8 +29,11 @@ def operator(
         Literal["gpu-provisioner", "karpenter", "byo"], typer.Option(help="How nodes come.")
     ] = "gpu-provisioner",
     node_api: Annotated[
-        Literal["auto", "nodeclaim-v1", "nodeclaim-v1beta1", "machine"],
-        typer.Option(help="What claims are written as; auto takes the newest that the cluster serves."),
+        Literal["auto", "nodeclaim-v1", "nodeclaim-v1beta1", "machine", "nodepool"],
+        typer.Option(
+            help="What nodes are asked for by; auto takes the newest claims that the cluster serves, "
+            "nodepool is one static pool each Workspace (with --nodes karpenter)."
+        ),
     ] = "auto",
     namespace: Annotated[str, typer.Option(help="Watch one namespace only.", show_default=False)] = "",
     runtime_image: Annotated[
@@ -50,6 +53,10 @@ def operator(
     engine: Annotated[
         Literal["auto", "vllm", "transformers"], typer.Option(help="What serves; a Workspace may say otherwise.")
     ] = "auto",
+    node_class_name: Annotated[
+        list[str] | None,
+        typer.Option(help="A name that kaito.sh/node-class-name may have; repeatable; none given: any."),
+    ] = None,
     leader_election: Annotated[bool, typer.Option(help="Let only one of several replicas act.")] = False,
     lease_namespace: Annotated[
         str,
@@ -82,6 +89,7 @@ def operator(
                 node_class=node_class,
                 cloud=cloud,
                 engine=engine,
+                node_classes=tuple(node_class_name or ()),
                 lease_namespace=lease_namespace,
                 lease_duration=lease_duration,
                 webhook_port=webhook_port,

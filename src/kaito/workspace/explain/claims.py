@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from kaito.api.conditions import find, is_true, parse_timestamp
-from kaito.api.karpenter import TERMINATION_FINALIZER, NodeClaim
+from kaito.api.karpenter import TERMINATION_FINALIZER, NodeClaim, NodePool
 from kaito.api.meta import Condition
 from kaito.workspace.causes import Cause
 from kaito.workspace.settings import PROVISIONER_PATIENCE
@@ -66,11 +66,29 @@ def cause_of_claim(claim: NodeClaim, now: datetime) -> tuple[Cause | None, float
     return Cause("NodeClaimNotReady", f"The node of the claim {name} is being made", "", "the node provisioner"), wait
 
 
+def cause_of_pool(pool: NodePool, now: datetime) -> tuple[Cause | None, float | None]:
+    """Why Karpenter makes no claims of a pool, None when that is not known; and when that answer may change."""
+    name = pool.metadata.name
+    refused = next((c for c in pool.status.conditions if c.status == "False" and c.message), None)
+    if refused is not None:
+        hint = "Mend the node class that it refers to, or name another with the annotation kaito.sh/node-class-name."
+        return Cause(refused.reason, f"The NodePool {name} is not ready: {refused.message}", hint, "Karpenter"), None
+    age = _age(pool.metadata.creationTimestamp, now)
+    if age < PROVISIONER_PATIENCE:
+        return None, max(1.0, PROVISIONER_PATIENCE - age)
+    message = f"Karpenter has made no claim of the NodePool {name} for {PROVISIONER_PATIENCE:.0f} seconds"
+    hint = "See that it runs with the feature gate StaticCapacity=true, and look at its log."
+    return Cause("ProvisionerNotRunning", message, hint, "Karpenter"), None
+
+
+def _age(created: str | None, now: datetime) -> float:
+    return (now - parse_timestamp(created)).total_seconds() if created else 0.0
+
+
 def _is_untouched(claim: NodeClaim, now: datetime) -> tuple[bool, float | None]:
     if claim.status.conditions or TERMINATION_FINALIZER in claim.metadata.finalizers:
         return False, None
-    created = claim.metadata.creationTimestamp
-    age = (now - parse_timestamp(created)).total_seconds() if created else 0.0
+    age = _age(claim.metadata.creationTimestamp, now)
     return age >= PROVISIONER_PATIENCE, max(1.0, PROVISIONER_PATIENCE - age)
 
 

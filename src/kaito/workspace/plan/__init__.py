@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kaito.api.karpenter import LABEL_NODEPOOL
 from kaito.api.meta import Condition
 from kaito.api.workspace import FINALIZER, TuningStatus
-from kaito.kube.resources import CONFIG_MAPS
+from kaito.kube.resources import CONFIG_MAPS, NODE_POOLS
 from kaito.workspace.actions import Action, Apply, Delete, Plan, Status
 from kaito.workspace.causes import ROUTINE, Cause
 from kaito.workspace.observe import Observed
@@ -126,10 +127,8 @@ def _wants_finalizer(observed: Observed) -> bool | None:
 
 
 def _plan_deletion(observed: Observed) -> Plan:
-    """Delete the claims, then let go: the node provisioner finishes them by its own finalizer."""
-    api = observed.claim_api
-    claims = [c for c in observed.claims if c.metadata.deletionTimestamp is None]
-    actions = tuple(Delete(api, "", c.metadata.name, c.metadata.uid) for c in claims) if api else ()
+    """Delete what asked for nodes, then let go: the node provisioner finishes it by its own finalizer."""
+    actions = _release_nodes(observed)
     before = observed.workspace.status
     deleting = Condition("WorkspaceDeleting", "True", "workspaceDeleted", "The Workspace is being deleted.")
     kept = tuple(c for c in before.conditions if c.type != "WorkspaceDeleting")
@@ -143,9 +142,26 @@ def _plan_deletion(observed: Observed) -> Plan:
             tuning=before.tuning,
             estimate=before.estimate,
         )
-        if claims
+        if actions
         else None,
         finalizer=False if FINALIZER in observed.workspace.metadata.finalizers else None,
+    )
+
+
+def _release_nodes(observed: Observed) -> tuple[Delete, ...]:
+    """The pool takes its claims along; it would make new ones for those that we deleted ourselves."""
+    api, pool = observed.claim_api, observed.node_pool
+    if api is None:
+        return ()
+    pools = [pool] if pool is not None and pool.metadata.deletionTimestamp is None else []
+    claims = [
+        claim
+        for claim in observed.claims
+        if claim.metadata.deletionTimestamp is None and not (pool and LABEL_NODEPOOL in claim.metadata.labels)
+    ]
+    return (
+        *(Delete(NODE_POOLS, "", pool.metadata.name, pool.metadata.uid) for pool in pools),
+        *(Delete(api, "", claim.metadata.name, claim.metadata.uid) for claim in claims),
     )
 
 

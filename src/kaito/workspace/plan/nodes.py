@@ -7,19 +7,20 @@ cause that claims and nodes tell.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from kaito.api.core import Node
 from kaito.api.karpenter import LABEL_INSTANCE_TYPE, NodeClaim
 from kaito.api.meta import Condition
 from kaito.api.validation import match_labels
-from kaito.api.workspace import ANNOTATION_BACKED_BY, ANNOTATION_NODE_CLASS, LABEL_WORKSPACE
+from kaito.api.workspace import ANNOTATION_BACKED_BY, LABEL_WORKSPACE
 from kaito.workspace.actions import Action, Create, Delete
 from kaito.workspace.causes import Cause
-from kaito.workspace.explain.claims import cause_of_claim
+from kaito.workspace.explain.claims import cause_of_claim, cause_of_pool
 from kaito.workspace.explain.nodes import cause_of_node
 from kaito.workspace.names import claim_name, owner_labels
 from kaito.workspace.observe import Observed
+from kaito.workspace.plan.pools import chosen_class, plan_pool
 from kaito.workspace.plan.sizing import Sizing
 from kaito.workspace.render.claims import render_claim
 from kaito.workspace.render.pods import Placement
@@ -36,7 +37,7 @@ class NodePlan:
     """Why the resources are not ready; None when they are."""
     requeue_after: float | None = None
     surplus: tuple[Action, ...] = field(default=())
-    """Deletions of claims that are not needed any more, for when the server runs without them."""
+    """What gives back the nodes that are not needed any more, for when the server runs without them."""
 
 
 def plan_nodes(observed: Observed, sizing: Sizing) -> NodePlan:
@@ -46,8 +47,13 @@ def plan_nodes(observed: Observed, sizing: Sizing) -> NodePlan:
     borrowed = existing[: max(0, sizing.nodes - len(claims))] if makes_nodes else existing[: sizing.nodes]
     missing = max(0, sizing.nodes - len(claims) - len(borrowed)) if makes_nodes else 0
     pause = observed.loss.wait(observed.now) if observed.loss else 0.0
-    actions = _new_claims(observed, sizing, missing) if observed.claim_api and not pause else []
-    kept, surplus = claims[: sizing.nodes], claims[sizing.nodes :]
+    kept = claims[: sizing.nodes]
+    actions: Sequence[Action] = ()
+    surplus: Sequence[Action] = _deletions(observed, claims[sizing.nodes :])
+    if observed.settings.uses_pools and observed.claim_api:
+        actions, surplus = plan_pool(observed, sizing, claims, len(borrowed))
+    elif observed.claim_api and not pause:
+        actions = _new_claims(observed, sizing, missing)
     placement = Placement(_selector(observed, bool(borrowed)), sizing.gpu_resource if sizing.gpus else "", sizing.gpus)
     claim_condition, claim_cause, wait = _judge_claims(observed, kept, missing)
     nodes = [*borrowed, *_nodes_of(observed, kept)]
@@ -61,7 +67,7 @@ def plan_nodes(observed: Observed, sizing: Sizing) -> NodePlan:
         worker_nodes=tuple(sorted(node.metadata.name for node in nodes)),
         cause=cause,
         requeue_after=min((w for w in (wait, pause or None) if w is not None), default=None),
-        surplus=tuple(_deletions(observed, surplus)),
+        surplus=tuple(surplus),
     )
 
 
@@ -111,11 +117,8 @@ def _new_claims(observed: Observed, sizing: Sizing, missing: int) -> list[Action
 
 
 def _node_class(observed: Observed) -> NodeClass | None:
-    """In the karpenter mode the operator's node class, under the name that the Workspace's annotation gives."""
-    if observed.settings.node_mode != "karpenter":
-        return None
-    chosen = observed.settings.node_class
-    return replace(chosen, name=observed.workspace.metadata.annotations.get(ANNOTATION_NODE_CLASS, chosen.name))
+    """Karpenter's own; None for the gpu-provisioner, which needs none."""
+    return chosen_class(observed) if observed.settings.node_mode == "karpenter" else None
 
 
 def _deletions(observed: Observed, claims: Iterable[NodeClaim]) -> list[Action]:
@@ -150,11 +153,18 @@ def _judge_claims(
         cause = max(causes, key=lambda cause: cause.is_final)
         return Condition(kind, "False", cause.reason, cause.text), cause, min(waits, default=None)
     if missing:
-        asked = Cause("NodeClaimNotReady", f"{missing} node(s) are being asked for", "", "the node provisioner")
-        cause = observed.loss.cause if observed.loss else asked
-        return Condition(kind, "False", cause.reason, cause.text), cause, None
+        cause, wait = _cause_of_missing(observed, missing)
+        return Condition(kind, "False", cause.reason, cause.text), cause, wait
     message = f"{len(claims)} claim(s) are ready." if claims else "Existing nodes are used; no claim is needed."
     return Condition(kind, "True", "NodeClaimsReady", message), None, None
+
+
+def _cause_of_missing(observed: Observed, missing: int) -> tuple[Cause, float | None]:
+    if observed.loss:
+        return observed.loss.cause, None
+    stuck, wait = cause_of_pool(observed.node_pool, observed.now) if observed.node_pool else (None, None)
+    asked = Cause("NodeClaimNotReady", f"{missing} node(s) are being asked for", "", "the node provisioner")
+    return stuck or asked, wait
 
 
 def _nodes_of(observed: Observed, claims: Iterable[NodeClaim]) -> list[Node]:
