@@ -330,6 +330,93 @@ def test_a_part_of_a_node_is_asked_for_by_its_resource(part: dict[str, Any], lim
     assert serve["resources"]["limits"] == limits
 
 
+def existing(world: World, *names: str, gpus: int = 1) -> None:
+    gfd = {"nvidia.com/gpu.product": "A100", "nvidia.com/gpu.count": str(gpus), "nvidia.com/gpu.memory": "81920"}
+    for name in names:
+        world.put("nodes", node(name, {"app": "phi", **gfd}, gpus=gpus))
+
+
+def strategy(world: World) -> dict[str, int]:
+    return dict(world.one("deployments")["spec"]["strategy"]["rollingUpdate"])
+
+
+AFTER = {"maxSurge": 0, "maxUnavailable": 1}
+BESIDE = {"maxSurge": 1, "maxUnavailable": 0}
+HALF = {"resource.instanceType": None, "resource.partition": {"mode": "accelerator", "count": 1}}
+GPU_TEMPLATE = {
+    "template": {
+        "spec": {"containers": [{"name": "m", "image": "m:1", "resources": {"limits": {"nvidia.com/gpu": 2}}}]}
+    }
+}
+ROLLOUTS: dict[str, tuple[dict[str, Any], Settings, tuple[str, ...], int, dict[str, int]]] = {
+    "one node, made for it": ({}, SETTINGS, (), 1, AFTER),
+    "one existing node": ({"resource.instanceType": None}, BYO, ("a",), 1, AFTER),
+    "two existing nodes": ({"resource.instanceType": None}, BYO, ("a", "b"), 1, BESIDE),
+    "half a node": (HALF, BYO, ("a",), 2, BESIDE),
+    "a whole node of two": ({"resource.instanceType": None}, BYO, ("a",), 2, AFTER),
+    "a template without GPUs": ({"inference": TEMPLATE["inference"]}, SETTINGS, (), 1, BESIDE),
+    "a template with all GPUs": ({"inference": GPU_TEMPLATE, "resource.instanceType": None}, BYO, ("a",), 2, AFTER),
+    "a template with half of them": (
+        {"inference": GPU_TEMPLATE, "resource.instanceType": None},
+        BYO,
+        ("a",),
+        4,
+        BESIDE,
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "settings", "nodes", "gpus", "wanted"), ROLLOUTS.values(), ids=ROLLOUTS)
+def test_a_new_server_starts_beside_the_old_one_where_it_fits(
+    change: dict[str, Any], settings: Settings, nodes: tuple[str, ...], gpus: int, wanted: dict[str, int]
+) -> None:
+    world = World(changed(INFERENCE, change), settings, NODE_CLAIMS if settings is SETTINGS else None)
+    existing(world, *nodes, gpus=gpus)
+    converge(world)
+    assert strategy(world) == wanted
+    before = world.writes
+    world.reconcile()
+    assert world.writes == before
+
+
+def test_a_new_server_that_finds_no_place_gets_that_of_the_old_one() -> None:
+    """Foreign pods may hold the GPUs that the node offers: only the scheduler knows."""
+    world = World(changed(INFERENCE, {"resource.instanceType": None}), BYO, None)
+    existing(world, "a", "b")
+    converge(world)
+    (pod,) = world.all("pods")
+    pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]
+    world.reconcile()
+    assert strategy(world) == AFTER
+    pod["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    converge(world)
+    assert strategy(world) == BESIDE
+
+
+def test_private_runtime_images_and_volumes_for_weights() -> None:
+    settings = Settings(
+        node_mode="gpu-provisioner", runtime_image="r", pull_secrets=("regcred",), weights_storage_class="nvme"
+    )
+    for base, kind in ((TUNING, "jobs"), (INFERENCE, "deployments")):
+        world = World(base, settings)
+        converge(world)
+        spec = world.one(kind)["spec"]["template"]["spec"]
+        assert spec["imagePullSecrets"] == [{"name": "regcred"}]
+        claim = {v["name"]: v for v in spec["volumes"]}["weights"]["ephemeral"]["volumeClaimTemplate"]["spec"]
+        assert claim["storageClassName"] == "nvme"
+        assert claim["resources"]["requests"]["storage"].endswith("Gi")
+
+
+def test_spot_nodes_and_mig_nodes_are_tolerated() -> None:
+    part = {"resource.instanceType": None, "resource.partition": {"mode": "mig", "profile": "1g.10gb"}}
+    world = World(changed(INFERENCE, part), BYO, None)
+    existing(world, "a", gpus=8)
+    world.one("nodes")["status"]["allocatable"]["nvidia.com/mig-1g.10gb"] = "7"
+    converge(world)
+    keys = {t["key"] for t in world.one("deployments")["spec"]["template"]["spec"]["tolerations"]}
+    assert {"sku", "nvidia.com/gpu", "kubernetes.azure.com/scalesetpriority", "nvidia.com/mig-1g.10gb"} <= keys
+
+
 def test_karpenter_claims_stand_alone() -> None:
     world = World(annotated(INFERENCE, node_class_name="gpu"), KARPENTER)
     converge(world)

@@ -233,9 +233,10 @@ class World:
         if len(pods) < replicas:
             self._make_pod(plural, server, init=("model",), main="serve")
             return True
-        if all(_is_ready(pod) for pod in pods) and server.get("status", {}).get("hash") != wanted:
-            counts = {"updatedReplicas": replicas, "readyReplicas": replicas, "hash": wanted}
-            server["status"] = {"observedGeneration": server["metadata"].get("generation", 0), **counts}
+        counts = {"updatedReplicas": replicas, "readyReplicas": replicas, "hash": wanted}
+        rolled_out = {"observedGeneration": server["metadata"].get("generation", 0), **counts}
+        if all(_is_ready(pod) for pod in pods) and server.get("status") != rolled_out:
+            server["status"] = rolled_out
             return True
         return False
 

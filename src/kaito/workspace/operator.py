@@ -58,6 +58,10 @@ class OperatorConfig:
     progress_interval: float = 10.0
     """Seconds between two questions to a step at work."""
     engine: str = "auto"
+    pull_secrets: Sequence[str] = ()
+    """Secrets in the Workspaces' namespaces that open the registry of the runtime image."""
+    weights_storage_class: str = ""
+    """Of the volumes that weights are fetched into; empty: the node's own disk."""
     node_classes: Sequence[str] = ()
     host: str = "0.0.0.0"  # noqa: S104 - health and metrics are read from outside the pod
     metrics_port: int = 0
@@ -104,6 +108,8 @@ class OperatorConfig:
             allow_data_from=tuple(self.allow_data_from),
             node_classes=tuple(self.node_classes),
             engine=self.engine,
+            pull_secrets=tuple(self.pull_secrets),
+            weights_storage_class=self.weights_storage_class,
             node_class=_node_class(self.node_class) if self.node_class else CLOUD_NODE_CLASSES[self.cloud or "azure"],
             uses_pools=self.node_api == "nodepool",
             own_namespace=self.lease_namespace,

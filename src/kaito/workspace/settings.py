@@ -41,6 +41,10 @@ class Settings:
     allow_data_from: tuple[str, ...] = ()
     node_classes: tuple[str, ...] = ()
     engine: str = "auto"
+    pull_secrets: tuple[str, ...] = ()
+    """Secrets, in the Workspace's namespace, that open the registry of the runtime image."""
+    weights_storage_class: str = ""
+    """Of the volumes that weights are fetched into; empty: the node's own disk."""
     node_class: NodeClass = NodeClass()
     """For claims and pools in the karpenter mode."""
     uses_pools: bool = False

@@ -39,6 +39,16 @@ def operator(
     runtime_image: Annotated[
         str, typer.Option(help="The image of the pods; default the one of this version.", show_default=False)
     ] = "",
+    pull_secret: Annotated[
+        list[str] | None,
+        typer.Option(help="A Secret, in the Workspaces' namespaces, that opens its registry; repeatable."),
+    ] = None,
+    weights_storage_class: Annotated[
+        str,
+        typer.Option(
+            help="Fetch weights into volumes of this storage class; default the node's disk.", show_default=False
+        ),
+    ] = "",
     allow_data_from: Annotated[
         list[str] | None, typer.Option(help="A private network (CIDR) that data URLs may point to; repeatable.")
     ] = None,
@@ -100,6 +110,8 @@ def operator(
                 node_api=node_api,
                 namespace=namespace,
                 runtime_image=runtime_image or DEFAULT_RUNTIME_IMAGE,
+                pull_secrets=tuple(pull_secret or ()),
+                weights_storage_class=weights_storage_class,
                 allow_data_from=tuple(allow_data_from or ()),
                 progress_interval=progress_interval,
                 leader_election=leader_election,

@@ -23,7 +23,7 @@ from kaito.workspace.observe import Observed
 from kaito.workspace.plan.pools import chosen_class, plan_pool
 from kaito.workspace.plan.sizing import Sizing
 from kaito.workspace.render.claims import render_claim
-from kaito.workspace.render.pods import Placement
+from kaito.workspace.render.pods import Placement, weights_volume
 from kaito.workspace.settings import NODE_PATIENCE, NodeClass
 
 
@@ -54,7 +54,7 @@ def plan_nodes(observed: Observed, sizing: Sizing) -> NodePlan:
         actions, surplus = plan_pool(observed, sizing, claims, len(borrowed))
     elif observed.claim_api and not pause:
         actions = _new_claims(observed, sizing, missing)
-    placement = Placement(_selector(observed, bool(borrowed)), sizing.gpu_resource if sizing.gpus else "", sizing.gpus)
+    placement = _placement(observed, sizing, uses_existing=bool(borrowed))
     claim_condition, claim_cause, wait = _judge_claims(observed, kept, missing)
     nodes = [*borrowed, *_nodes_of(observed, kept)]
     node_condition, node_cause = _judge_nodes(observed, sizing, nodes)
@@ -68,6 +68,17 @@ def plan_nodes(observed: Observed, sizing: Sizing) -> NodePlan:
         cause=cause,
         requeue_after=min((w for w in (wait, pause or None) if w is not None), default=None),
         surplus=tuple(surplus),
+    )
+
+
+def _placement(observed: Observed, sizing: Sizing, *, uses_existing: bool) -> Placement:
+    settings = observed.settings
+    return Placement(
+        node_selector=_selector(observed, uses_existing),
+        gpu_resource=sizing.gpu_resource if sizing.gpus else "",
+        gpus=sizing.gpus,
+        pull_secrets=settings.pull_secrets,
+        weights_volume=weights_volume(settings.weights_storage_class, sizing.weights_bytes),
     )
 
 

@@ -23,6 +23,7 @@ from kaito.workspace.names import LABEL_ROLE, ROLE_SERVE
 from kaito.workspace.observe import Observed
 from kaito.workspace.plan.inputs import Inputs
 from kaito.workspace.plan.nodes import NodePlan
+from kaito.workspace.plan.rollout import fits_beside, template_fits_beside
 from kaito.workspace.plan.sizing import Sizing
 from kaito.workspace.references import named_preset
 from kaito.workspace.render.server import ServedAdapter, Server, render_server
@@ -91,7 +92,8 @@ def _workload(
     preset = named_preset(workspace)
     if preset is None:
         template = workspace.inference.template if workspace.inference else None
-        return render_template(workspace, template or {}, nodes.placement, sizing.nodes)
+        beside = template_fits_beside(observed, nodes.placement, template or {})
+        return render_template(workspace, template or {}, nodes.placement, sizing.nodes, beside=beside)
     return render_server(_server(observed, inputs, sizing, nodes, preset, tuned))
 
 
@@ -122,6 +124,7 @@ def _server(
         default_model=workspace.metadata.name if tuned else "",
         config_text="" if tuned else inputs.config_text,
         engine=workspace.metadata.annotations.get(ANNOTATION_RUNTIME, observed.settings.engine),
+        beside=fits_beside(observed, nodes.placement),
         startup_seconds=min(STARTUP_LIMIT, STARTUP_BASE + STARTUP_PER_GIB * sizing.weights_bytes // 2**30),
     )
 

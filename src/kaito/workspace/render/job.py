@@ -50,7 +50,7 @@ def render_job(
     assert tuning.input is not None
     assert tuning.output is not None
     data, data_volumes = _data_step(workspace, image, tuning.input, allow_data_from)
-    weights, weight_volumes = model_step(workspace, image, preset, model)
+    weights, weight_volumes = model_step(workspace, image, preset, model, placement)
     tune = _tune_step(workspace, image, preset, model, placement)
     publish, publish_volumes = _publish_step(workspace, image, model, tuning.output)
     volumes: Mounts = {

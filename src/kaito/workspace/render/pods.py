@@ -32,7 +32,12 @@ TOLERATIONS = [
     {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"},
     {"key": "nvidia.com/gpu", "operator": "Exists"},
     {"key": "amd.com/gpu", "operator": "Exists"},
+    {"key": "kubernetes.azure.com/scalesetpriority", "operator": "Equal", "value": "spot", "effect": "NoSchedule"},
 ]
+"""Of the taints of GPU nodes: ours, those that the device plugins document, and that of Azure's spot pools."""
+GPU_DOMAINS = ("nvidia.com/", "amd.com/")
+WEIGHTS_SLACK = 80 * 2**30
+"""Bytes of a weights volume beside the weights, as they may be unpacked or converted there."""
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -47,6 +52,10 @@ class Placement:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     gpu_resource: str = ""
     gpus: int = 0
+    pull_secrets: tuple[str, ...] = ()
+    """Secrets of the namespace that open the registry of the runtime image."""
+    weights_volume: Mapping[str, Any] = field(default_factory=lambda: {"emptyDir": {}})
+    """The volume source that the weights are fetched into."""
 
     @property
     def limits(self) -> dict[str, str]:
@@ -113,9 +122,10 @@ def pod_spec(
             "runAsUser": USER_ID,
             "runAsGroup": USER_ID,
             "fsGroup": USER_ID,
+            "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "tolerations": [dict(toleration) for toleration in TOLERATIONS],
+        "tolerations": tolerations(placement),
         "volumes": [{"name": name, **source} for name, source in {**volumes, "tmp": empty_dir()}.items()],
         "containers": containers,
     }
@@ -123,9 +133,31 @@ def pod_spec(
         spec["initContainers"] = init_containers
     if placement.node_selector:
         spec["nodeSelector"] = dict(placement.node_selector)
-    if pull_secrets:
-        spec["imagePullSecrets"] = [{"name": name} for name in pull_secrets]
+    secrets = dict.fromkeys((*placement.pull_secrets, *pull_secrets))
+    if secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in secrets]
     return spec
+
+
+def tolerations(placement: Placement) -> list[dict[str, str]]:
+    """Nodes that are cut into MIG devices may be tainted by the name of these."""
+    own = {"key": placement.gpu_resource, "operator": "Exists"}
+    known = [dict(toleration) for toleration in TOLERATIONS]
+    is_known = not placement.gpu_resource or any(t["key"] == placement.gpu_resource for t in known)
+    return known if is_known else [*known, own]
+
+
+def weights_volume(storage_class: str, weights_bytes: int) -> dict[str, Any]:
+    """Where the weights are fetched to: the node's disk, or a volume of the pod's own from a storage class."""
+    if not storage_class:
+        return empty_dir()
+    size = -(-(weights_bytes + WEIGHTS_SLACK) // 2**30)
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": storage_class,
+        "resources": {"requests": {"storage": f"{size}Gi"}},
+    }
+    return {"ephemeral": {"volumeClaimTemplate": {"spec": spec}}}
 
 
 def empty_dir() -> dict[str, Any]:
@@ -146,13 +178,15 @@ def registry_secret(name: str) -> dict[str, Any]:
     return {"secret": {"secretName": name, "items": [{"key": ".dockerconfigjson", "path": "config.json"}]}}
 
 
-def model_step(workspace: Workspace, image: str, preset: Preset, model: Model) -> tuple[dict[str, Any], Mounts]:
+def model_step(
+    workspace: Workspace, image: str, preset: Preset, model: Model, placement: Placement
+) -> tuple[dict[str, Any], Mounts]:
     """The init container `model`, which puts the weights into the volume `weights`."""
     options = preset.presetOptions
     source: dict[str, str] = {"image": options.image} if options.image else dict(model.source)
     described = msgspec.json.encode({"name": model.name, "source": source}).decode()
     environment: dict[str, str | dict[str, Any]] = {"KAITO_MODEL": described, "KAITO_MODEL_DIR": WEIGHTS_DIR}
-    mounts, volumes = [("weights", WEIGHTS_DIR)], {"weights": empty_dir()}
+    mounts, volumes = [("weights", WEIGHTS_DIR)], {"weights": dict(placement.weights_volume)}
     local = local_weights(workspace, preset)
     if local:
         described = msgspec.json.encode({"name": model.name, "source": {"path": local}}).decode()

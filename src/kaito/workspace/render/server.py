@@ -41,6 +41,9 @@ from kaito.workspace.render.pods import (
     step,
 )
 
+GRACE_SECONDS = 60
+"""To finish answers after SIGTERM: the server takes 30 s by default, and needs some to leave the Service before."""
+
 
 @dataclass(frozen=True)
 class ServedAdapter:
@@ -71,17 +74,32 @@ class Server:
     """The resolved inference config; empty where the server gets none."""
     engine: str = "auto"
     startup_seconds: int = 1800
+    beside: bool = False
+    """Whether a new server may start beside the old one."""
     environment: dict[str, str] = field(default_factory=dict)
 
 
 def render_server(server: Server) -> dict[str, Any]:
     """The Deployment of a preset on one node, or the StatefulSet of one on several."""
     template = _template(server)
-    return render_workload(server.workspace, template, server.nodes, server.startup_seconds, server.config_text)
+    return render_workload(
+        server.workspace,
+        template,
+        server.nodes,
+        beside=server.beside,
+        startup_seconds=server.startup_seconds,
+        config_text=server.config_text,
+    )
 
 
 def render_workload(
-    workspace: Workspace, template: dict[str, Any], nodes: int, startup_seconds: int = 0, config_text: str = ""
+    workspace: Workspace,
+    template: dict[str, Any],
+    nodes: int,
+    *,
+    beside: bool,
+    startup_seconds: int = 0,
+    config_text: str = "",
 ) -> dict[str, Any]:
     """The workload around a pod template, which gets the hash of all that made it."""
     wanted = digest({"template": template, "config": config_text})
@@ -96,15 +114,15 @@ def render_workload(
         # The pods of one server need each other to start, so none may wait for the one before it.
         spec |= {"serviceName": headless_name(workspace), "podManagementPolicy": "Parallel"}
     else:
-        # The server holds all GPUs that were asked for it, so a second one beside it would find no place.
-        rolling = {"maxSurge": 0, "maxUnavailable": 1}
+        # Where no second server fits, the first has to make room for it.
+        rolling = {"maxSurge": 1, "maxUnavailable": 0} if beside else {"maxSurge": 0, "maxUnavailable": 1}
         spec |= {"strategy": {"type": "RollingUpdate", "rollingUpdate": rolling}}
         spec |= {"progressDeadlineSeconds": startup_seconds + 600}
     return {"metadata": child_metadata(workspace, workspace.metadata.name, {ANNOTATION_HASH: wanted}), "spec": spec}
 
 
 def _template(server: Server) -> dict[str, Any]:
-    weights, volumes = model_step(server.workspace, server.image, server.preset, server.model)
+    weights, volumes = model_step(server.workspace, server.image, server.preset, server.model, server.placement)
     init_containers = [weights]
     volumes |= {"dshm": shared_memory()}
     if server.config_text:
@@ -116,6 +134,7 @@ def _template(server: Server) -> dict[str, Any]:
     spec = pod_spec(
         init_containers, [_serve_step(server)], volumes, server.placement, server.preset.presetOptions.imagePullSecrets
     )
+    spec["terminationGracePeriodSeconds"] = GRACE_SECONDS
     annotations = {"kubectl.kubernetes.io/default-container": "serve"}
     return {"metadata": {"labels": pod_labels(server.workspace, ROLE_SERVE), "annotations": annotations}, "spec": spec}
 
