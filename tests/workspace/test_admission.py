@@ -8,17 +8,20 @@ import json
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
-from kaito.kube.admission import WEBHOOKS
+from kaito.kube.admission import WEBHOOKS, Request
 from kaito.kube.certificates import make_certificate, obtain_certificate
 from kaito.kube.errors import KubeError
-from kaito.workspace.admission import CONFIGURATION, SECRET, AdmissionConfig, run_admission
-from tests.workspace.builders import INFERENCE, SETTINGS, TUNING, changed
+from kaito.workspace.admission import CONFIGURATION, SECRET, AdmissionConfig, run_admission, workspace_webhook
+from tests.workspace.builders import INFERENCE, SETTINGS, TUNING, annotated, changed
 from tests.workspace.conftest import Stage
+from tests.workspace.node_side import CONFIG_MAPS
 
 CONFIG = AdmissionConfig("127.0.0.1", 0, "", "default")
 
@@ -87,6 +90,96 @@ async def test_a_stored_fault_does_not_block_other_changes(asker: Asker) -> None
     stored = changed(INFERENCE, {"resource.instanceType": "Standard_Gone"})
     labelled = changed(stored, {"metadata.labels": {"a": "b"}})
     assert (await asker.ask(labelled, stored))["allowed"]
+
+
+NAMED = changed(INFERENCE, {"inference.config": "mine"})
+CONFIGS: dict[str, tuple[dict[str, Any], dict[str, str] | None, str]] = {
+    "absent": (NAMED, None, "inference.config: The ConfigMap mine is not in the namespace default"),
+    "without the key": (NAMED, {"config.yaml": ""}, "has no key inference_config.yaml. Its keys are config.yaml"),
+    "not YAML": (NAMED, {"inference_config.yaml": "vllm:\n  a: [\n"}, "line 3: is not YAML"),
+    "misspelt": (NAMED, {"inference_config.yaml": "# mine\nvlm: {}\n"}, "line 2: vlm: is not a key"),
+    "too long a context": (
+        NAMED,
+        {"inference_config.yaml": "vllm:\n  max-model-len: 99999\n"},
+        "line 2: vllm.max-model-len: 99999 is more than the 512 tokens",
+    ),
+    "of a training": (
+        changed(TUNING, {"tuning.config": "mine"}),
+        {"training_config.yaml": "training_config:\n  QuantizationConfig:\n    load_in_4bit: 4\n"},
+        'line 3: training_config.QuantizationConfig.load_in_4bit: "4" is not true or false',
+    ),
+    "of a training, absent": (changed(TUNING, {"tuning.config": "mine"}), None, "tuning.config: The ConfigMap mine"),
+}
+
+
+@pytest.mark.parametrize(("workspace", "data", "words"), CONFIGS.values(), ids=CONFIGS)
+async def test_a_config_is_read_before_the_workspace_is_stored(
+    stage: Stage, asker: Asker, workspace: dict[str, Any], data: dict[str, str] | None, words: str
+) -> None:
+    if data is not None:
+        await stage.user.create(CONFIG_MAPS, {"metadata": {"name": "mine"}, "data": data}, "default")
+    response = await asker.ask(workspace)
+    assert not response["allowed"]
+    assert words in response["status"]["message"]
+
+
+async def test_a_good_config_is_allowed_and_the_charts_templates_need_not_be_there(stage: Stage, asker: Asker) -> None:
+    good = {"metadata": {"name": "mine"}, "data": {"inference_config.yaml": "vllm: {seed: 1}"}}
+    await stage.user.create(CONFIG_MAPS, good, "default")
+    assert (await asker.ask(NAMED))["allowed"]
+    assert (await asker.ask(changed(TUNING, {"tuning.config": "qlora-params-template"})))["allowed"]
+    other = await asker.ask(changed(TUNING, {"tuning.config": "lora-params-template"}))
+    assert "method qlora needs a quantization" in other["status"]["message"]
+
+
+async def test_a_config_that_is_gone_does_not_block_other_changes(asker: Asker) -> None:
+    assert (await asker.ask(changed(NAMED, {"metadata.labels": {"a": "b"}}), NAMED))["allowed"]
+    assert not (await asker.ask(changed(NAMED, {"inference.config": "other"}), NAMED))["allowed"]
+
+
+BYO = replace(SETTINGS, node_mode="byo")
+FREE = changed(INFERENCE, {"resource.instanceType": None})
+LLAMA = {"name": "llama-3.3-70b-instruct", "presetOptions": {"modelAccessSecret": "hf"}}
+A100 = {"nvidia.com/gpu.product": "A100", "nvidia.com/gpu.count": "2", "nvidia.com/gpu.memory": "81920"}
+H100 = {**A100, "nvidia.com/gpu.product": "H100"}
+EXISTING: dict[str, tuple[dict[str, Any], list[dict[str, str]], str]] = {
+    "no node": (FREE, [], "resource.labelSelector: No ready node carries app=phi"),
+    "nodes of two kinds": (FREE, [A100, H100], "have different GPUs"),
+    "one GPU too many": (
+        changed(FREE, {"resource.partition": {"mode": "accelerator", "count": 3}}),
+        [A100],
+        "resource.partition: 3 GPUs are asked for of the 2",
+    ),
+    "too small": (
+        changed(FREE, {"inference.preset": LLAMA, "resource.partition": {"mode": "accelerator", "count": 1}}),
+        [A100],
+        "The weights of llama-3.3-70b-instruct take",
+    ),
+    "a slice too small": (
+        changed(FREE, {"inference.preset": LLAMA, "resource.partition": {"mode": "mig", "profile": "1g.10gb"}}),
+        [A100],
+        "has 10.00Gi",
+    ),
+    "good": (FREE, [A100], ""),
+    "too small, and the user knows better": (
+        annotated(changed(FREE, {"inference.preset": LLAMA}), bypass_resource_checks=""),
+        [A100],
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("workspace", "nodes", "words"), EXISTING.values(), ids=EXISTING)
+async def test_existing_nodes_are_looked_at(
+    stage: Stage, workspace: dict[str, Any], nodes: list[dict[str, str]], words: str
+) -> None:
+    for number, labels in enumerate(nodes):
+        await stage.side.make_node(f"n{number}", {"app": "phi", **labels}, gpus=2)
+    webhook = workspace_webhook(stage.user, BYO, lambda: datetime.now(UTC))
+    asked = Request("r-1", "CREATE", "default", "served", msgspec.Raw(msgspec.json.encode(workspace)))
+    verdict = await webhook.handler(asked)
+    assert bool(verdict.faults) == bool(words), verdict.faults
+    assert words in "".join(verdict.faults)
 
 
 async def test_a_workspace_that_goes_is_never_held_back(asker: Asker) -> None:

@@ -283,7 +283,10 @@ CASES = {
         ("Standard_NC6s_v33", "Did you mean Standard_NC6s_v3"),
     ),
     "model too large": Case(
-        changed(TUNING, {"tuning.preset.name": "llama-3.3-70b-instruct"}),
+        changed(
+            TUNING,
+            {"tuning.preset": {"name": "llama-3.3-70b-instruct", "presetOptions": {"modelAccessSecret": "hf"}}},
+        ),
         nothing,
         "ResourceReady",
         "InsufficientGPUMemory",

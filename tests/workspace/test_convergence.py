@@ -25,7 +25,10 @@ POOLS = Settings(
 )
 LARGE = changed(
     INFERENCE,
-    {"inference.preset.name": "llama-3.3-70b-instruct", "resource.instanceType": "Standard_NC24ads_A100_v4"},
+    {
+        "inference.preset": {"name": "llama-3.3-70b-instruct", "presetOptions": {"modelAccessSecret": "hf"}},
+        "resource.instanceType": "Standard_NC24ads_A100_v4",
+    },
 )
 TEMPLATE = changed(
     INFERENCE, {"inference": {"template": {"spec": {"containers": [{"name": "main", "image": "mine:1"}]}}}}

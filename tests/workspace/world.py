@@ -48,6 +48,7 @@ class World:
         self.created: list[tuple[str, str]] = []
         self.writes = 0
         self._uid = 0
+        self.put("secrets", {"metadata": {"name": "hf"}, "data": {"HF_TOKEN": ""}})
         self.put("secrets", {"metadata": {"name": "push"}, "type": "t", "data": {".dockerconfigjson": "e30="}})
 
     # What a test looks at and changes.

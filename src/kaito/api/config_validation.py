@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -36,7 +37,7 @@ def check_training_config(text: str, method: str) -> list[Fault]:
     if not isinstance(config, dict):
         hint = "Put the six sections under training_config:."
         return [Fault("training_config", "is not a mapping of sections", hint, REASON)]
-    return [*_sections(config), *_quantization(config, method), *_output_dir(config)]
+    return _with_lines(text, [*_sections(config), *_quantization(config, method), *_output_dir(config)])
 
 
 def check_inference_config(text: str, context_length: int | None) -> list[Fault]:
@@ -44,7 +45,26 @@ def check_inference_config(text: str, context_length: int | None) -> list[Fault]
     parsed, fault = _mapping(text, "inference_config.yaml")
     if fault:
         return [fault]
-    return [*_inference_keys(parsed), *_vllm(parsed.get("vllm"), context_length)]
+    return _with_lines(text, [*_inference_keys(parsed), *_vllm(parsed.get("vllm"), context_length)])
+
+
+def _with_lines(text: str, faults: list[Fault]) -> list[Fault]:
+    """Each fault with the line on which its key stands, or that of the nearest key above it that is there."""
+    if not faults:
+        return faults
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    return [replace(fault, line=_line_of(root, fault.field.split("."))) for fault in faults]
+
+
+def _line_of(node: yaml.Node | None, path: list[str]) -> int:
+    line = 0
+    for name in path:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        found = next(((key, value) for key, value in pairs if key.value in (name, name.replace("-", "_"))), None)
+        if found is None:
+            return line
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
 
 
 def _mapping(text: str, name: str) -> tuple[dict[str, Any], Fault | None]:

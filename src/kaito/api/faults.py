@@ -13,7 +13,13 @@ class Fault:
     message: str
     hint: str = ""
     reason: str = "InvalidSpec"
+    line: int = 0
+    """Of the text that the field is in, where that is known; counted from 1."""
+
+    @property
+    def where(self) -> str:
+        return f"line {self.line}: {self.field}" if self.line else self.field
 
     def __str__(self) -> str:
-        text = f"{self.field}: {self.message}"
+        text = f"{self.where}: {self.message}"
         return f"{text}. {self.hint}" if self.hint else text

@@ -64,6 +64,8 @@ class Rules:
     nearest_models: Callable[[str], Sequence[str]]
     is_instance_type: Callable[[str], bool]
     nearest_instance_types: Callable[[str], Sequence[str]]
+    needs_token: Callable[[str], bool] = lambda name: False
+    """Whether the weights of a preset are given only to those who show a token."""
     node_classes: Sequence[str] = ()
     """Names that `kaito.sh/node-class-name` may have; karpenter mode only."""
     allow_data_from: Sequence[str] = field(default=())
@@ -191,7 +193,7 @@ def _inference(workspace: Workspace, inference: Inference, rules: Rules) -> Iter
     if inference.preset is not None and inference.template is not None:
         yield Fault("inference", "preset and template are both given", "Keep one of them.", "InvalidSpec")
     if inference.preset is not None:
-        yield from _preset("inference.preset", inference.preset, rules)
+        yield from _preset("inference.preset", workspace, inference.preset, rules)
     yield from check_adapters(inference.adapters)
     if workspace.metadata.annotations.get(ANNOTATION_RUNTIME) == "transformers" and (workspace.resource.count or 1) > 1:
         hint = "Set resource.count to 1, or use the vllm runtime."
@@ -206,7 +208,7 @@ def _tuning(workspace: Workspace, tuning: Tuning, rules: Rules) -> Iterator[Faul
     if tuning.preset is None:
         yield Fault("tuning.preset", "no preset is given", "Name the model to tune.", "InvalidSpec")
     else:
-        yield from _preset("tuning.preset", tuning.preset, rules)
+        yield from _preset("tuning.preset", workspace, tuning.preset, rules)
     if tuning.method.lower() not in METHODS:
         message = f'"{tuning.method}" is not a tuning method' if tuning.method else "no method is given"
         yield Fault("tuning.method", message, "Use lora or qlora.", "InvalidMethod")
@@ -214,7 +216,7 @@ def _tuning(workspace: Workspace, tuning: Tuning, rules: Rules) -> Iterator[Faul
     yield from check_destination(tuning.output)
 
 
-def _preset(where: str, preset: Preset, rules: Rules) -> Iterator[Fault]:
+def _preset(where: str, workspace: Workspace, preset: Preset, rules: Rules) -> Iterator[Fault]:
     if not preset.name:
         yield Fault(f"{where}.name", "no name is given", "Name a preset, or a model as org/name.", "UnknownPreset")
     elif not rules.is_model(preset.name):
@@ -222,6 +224,12 @@ def _preset(where: str, preset: Preset, rules: Rules) -> Iterator[Fault]:
     if preset.accessMode == "private" and not preset.presetOptions.image:
         hint = "Give the image that holds the weights, or set accessMode to public."
         yield Fault(f"{where}.presetOptions.image", "accessMode is private and no image is given", hint, "InvalidSpec")
+    options = preset.presetOptions
+    is_fetched = not options.image and workspace.metadata.annotations.get(ANNOTATION_LOCAL_WEIGHTS) != "true"
+    if is_fetched and not options.modelAccessSecret and rules.needs_token(preset.name):
+        message = f"{preset.name} is given only to those whom its publisher let in, and no secret is named"
+        hint = "Name a Secret whose key HF_TOKEN holds a token of Hugging Face that has access."
+        yield Fault(f"{where}.presetOptions.modelAccessSecret", message, hint, "AccessSecretNeeded")
 
 
 def _unknown(where: str, what: str, name: str, nearest: Sequence[str], reason: str) -> Fault:

@@ -14,6 +14,8 @@ import yaml
 
 from kaito.catalog.architecture import Architecture
 
+GATED_LICENCES = ("llama", "gemma")
+
 
 class Figures(msgspec.Struct, frozen=True):
     """What the architecture says of memory. Bytes and counts; None where not known."""
@@ -80,6 +82,11 @@ class Model(msgspec.Struct, frozen=True):
     quantization: str = ""
     figures: Figures | None = None
     """None for a model that is not in the catalogue: its config has to be read first."""
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether its publisher lets nobody fetch the weights who has not agreed to a licence first."""
+        return bool(self.huggingface) and self.licence.startswith(GATED_LICENCES)
 
     @property
     def source(self) -> dict[str, str]:

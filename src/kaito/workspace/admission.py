@@ -21,6 +21,8 @@ from kaito.kube.admission import Request, Verdict, Webhook, configure_webhooks, 
 from kaito.kube.certificates import Certificate, obtain_certificate
 from kaito.kube.client import Client
 from kaito.kube.errors import KubeError
+from kaito.workspace.causes import Cause
+from kaito.workspace.lookups import look_up
 from kaito.workspace.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ LOOK_PAUSE = 60.0
 RETRY_PAUSE = 10.0
 
 
-def workspace_webhook(settings: Settings) -> Webhook:
+def workspace_webhook(client: Client, settings: Settings, now: Callable[[], datetime]) -> Webhook:
     rules = settings.rules
 
     async def review(request: Request) -> Verdict:
@@ -47,9 +49,27 @@ def workspace_webhook(settings: Settings) -> Webhook:
         faults = validate(new, rules)
         if old is not None:
             faults = [*validate_update(old, new, settings.node_mode), *_fresh(faults, validate(old, rules))]
-        return Verdict([str(fault) for fault in faults], warnings(new))
+        told = [str(fault) for fault in faults]
+        if not faults:
+            new = _in_namespace(new, request.namespace)
+            cause = await look_up(client, settings, new, old, now())
+            told = [f"{_place_of(cause, new)}: {cause.text}"] if cause else []
+        return Verdict(told, warnings(new))
 
     return Webhook(WEBHOOK_NAME, WEBHOOK_PATH, GROUP, VERSIONS, "workspaces", review)
+
+
+def _in_namespace(workspace: Workspace, namespace: str) -> Workspace:
+    """The request says the namespace; the object of a client need not."""
+    metadata = msgspec.structs.replace(workspace.metadata, namespace=namespace or workspace.metadata.namespace)
+    return msgspec.structs.replace(workspace, metadata=metadata)
+
+
+def _place_of(cause: Cause, workspace: Workspace) -> str:
+    """The field that a cause from the cluster is about."""
+    if cause.reason.startswith("Config"):
+        return "tuning.config" if workspace.tuning else "inference.config"
+    return "resource.partition" if cause.reason == "InvalidPartition" else "resource.labelSelector"
 
 
 def _fresh(faults: list[Fault], known: list[Fault]) -> list[Fault]:
@@ -90,7 +110,7 @@ async def run_admission(
     pause: float = LOOK_PAUSE,
 ) -> None:
     """Serve until cancelled, with a new certificate before the old one ends. `listening` is told the port."""
-    webhooks = [workspace_webhook(settings)]
+    webhooks = [workspace_webhook(client, settings, now)]
     async with AsyncExitStack() as stack:
         certificate = await _certificate(client, config, now)
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

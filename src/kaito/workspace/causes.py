@@ -55,8 +55,8 @@ class Cause:
 def from_faults(faults: list[Fault]) -> Cause:
     """The first fault leads; the others are named, so that all can be mended at once."""
     first = faults[0]
-    others = "".join(f"; {fault.field}: {fault.message}" for fault in faults[1:])
-    return Cause(first.reason, f"{first.field}: {first.message}{others}", first.hint, "you", is_final=True)
+    others = "".join(f"; {fault.where}: {fault.message}" for fault in faults[1:])
+    return Cause(first.reason, f"{first.where}: {first.message}{others}", first.hint, "you", is_final=True)
 
 
 def _sentence(text: str) -> str:

@@ -34,6 +34,10 @@ def config_map_name(workspace: Workspace) -> str:
     return f"{workspace.metadata.name}-config"
 
 
+DEFAULT_CONFIGS = {"lora-params-template": "lora", "qlora-params-template": "qlora", "inference-params-template": ""}
+"""ConfigMaps with defaults that KAITO brings along, by method; manifests name them, and they need not be there."""
+
+
 def default_config_name(method: str) -> str:
     """KAITO's name of the ConfigMap with the defaults of a tuning method."""
     return f"{method}-params-template"

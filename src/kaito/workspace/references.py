@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from kaito.api.workspace import Preset, Workspace
 from kaito.kube.store import object_key
-from kaito.workspace.names import default_config_name
+from kaito.workspace.names import DEFAULT_CONFIGS, default_config_name
 
 ANY = "*"
 """In keys of the index, instead of a namespace: the operator's."""
@@ -41,10 +41,10 @@ def named_secrets(workspace: Workspace) -> list[str]:
 
 
 def default_config(workspace: Workspace) -> str:
-    """The ConfigMap with the defaults of the Workspace's tuning method, where it names no config."""
-    if workspace.tuning is None or workspace.tuning.config:
+    """The ConfigMap with the defaults of the tuning method, where the Workspace names no config, or just that."""
+    if workspace.tuning is None or (workspace.tuning.config and workspace.tuning.config not in DEFAULT_CONFIGS):
         return ""
-    return default_config_name(workspace.tuning.method.lower())
+    return workspace.tuning.config or default_config_name(workspace.tuning.method.lower())
 
 
 def config_references(workspace: Workspace) -> Iterable[str]:
@@ -53,9 +53,8 @@ def config_references(workspace: Workspace) -> Iterable[str]:
     Those may be in its own namespace or in the operator's, whose key has a star for the namespace.
     """
     name, fallback = named_config(workspace), default_config(workspace)
-    if name:
-        return (object_key(workspace.metadata.namespace, name),)
-    return (object_key(workspace.metadata.namespace, fallback), object_key(ANY, fallback)) if fallback else ()
+    places = [(workspace.metadata.namespace, name), (workspace.metadata.namespace, fallback), (ANY, fallback)]
+    return dict.fromkeys(object_key(namespace, named) for namespace, named in places if named)
 
 
 def secret_references(workspace: Workspace) -> Iterable[str]:

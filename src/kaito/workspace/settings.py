@@ -59,6 +59,12 @@ class Settings:
             nearest_models=nearest_models,
             is_instance_type=lambda name: find_instance_type(name) is not None,
             nearest_instance_types=nearest_instance_types,
+            needs_token=_needs_token,
             node_classes=self.node_classes,
             allow_data_from=self.allow_data_from,
         )
+
+
+def _needs_token(name: str) -> bool:
+    model = find_model(name)
+    return model is not None and model.is_gated

@@ -26,7 +26,11 @@ MADE = Is("rbac.create")
 
 
 def rights_documents() -> list[Document]:
-    cluster = [*_bodies(operator.ALWAYS), _when(PROVISIONED, operator.CLAIMS), _when(HAS_WEBHOOK, operator.WEBHOOK)]
+    cluster = [
+        *_bodies(operator.ALWAYS),
+        _when(PROVISIONED, operator.CLAIMS + operator.POOLS),
+        _when(HAS_WEBHOOK, operator.WEBHOOK),
+    ]
     own = [*_bodies(operator.OWN_LEASE), _when(HAS_WEBHOOK, operator.OWN_CERTIFICATE)]
     nodes = [*_bodies(provisioner.ALWAYS), _when(IS_SIMULATED, provisioner.MAKES_NODES)]
     with_provisioner = All((MADE, HAS_PROVISIONER))

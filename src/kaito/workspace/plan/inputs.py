@@ -11,7 +11,7 @@ from kaito.api.validation import validate
 from kaito.api.workspace import Workspace
 from kaito.catalog.models import Model, find_model, tuning_config
 from kaito.workspace.causes import Cause, from_faults
-from kaito.workspace.names import config_key
+from kaito.workspace.names import DEFAULT_CONFIGS, config_key
 from kaito.workspace.observe import Observed
 from kaito.workspace.references import named_config, named_preset
 
@@ -34,36 +34,45 @@ def plan_inputs(observed: Observed) -> Inputs:
     faults = validate(observed.workspace, observed.settings.rules)
     if faults:
         return Inputs(cause=from_faults(faults))
-    text, cause = _config(observed)
+    text, cause = resolve_config(observed)
     return Inputs(text, cause, _missing_secret(observed))
 
 
-def _config(observed: Observed) -> tuple[str, Cause | None]:
+def resolve_config(observed: Observed) -> tuple[str, Cause | None]:
+    """The text of the config that the pods get, or why it cannot be taken from the ConfigMap that is named."""
     name = named_config(observed.workspace)
-    if not name:
-        return _default(observed)
-    namespace, key = observed.workspace.metadata.namespace, config_key(observed.workspace)
-    if observed.user_config is None:
-        hint = f"Create it with the key {key}."
-        message = f"The ConfigMap {name} is not in the namespace {namespace}"
-        return "", Cause("ConfigMissing", message, hint, "you", is_final=True)
-    text = observed.user_config.data.get(key)
+    if not name or (observed.user_config is None and name in DEFAULT_CONFIGS):
+        return _default(observed, DEFAULT_CONFIGS.get(name, ""))
+    text, cause = _text_of(observed, name)
+    where = f"The ConfigMap {name}, key {config_key(observed.workspace)}"
+    return ("", cause) if cause else _checked(observed.workspace, text, where, "you")
+
+
+def _text_of(observed: Observed, name: str) -> tuple[str, Cause | None]:
+    workspace, found = observed.workspace, observed.user_config
+    key = config_key(workspace)
+    if found is None:
+        message = f"The ConfigMap {name} is not in the namespace {workspace.metadata.namespace}"
+        return "", Cause("ConfigMissing", message, f"Create it with the key {key}.", "you", is_final=True)
+    text = found.data.get(key)
     if text is None:
-        message = f"The ConfigMap {name} has no key {key}"
-        hint = f"Its keys are {', '.join(sorted(observed.user_config.data)) or 'none'}."
-        return "", Cause("ConfigInvalid", message, hint, "you", is_final=True)
-    return _checked(observed.workspace, text, f"The ConfigMap {name}", "you")
+        hint = f"Its keys are {', '.join(sorted(found.data)) or 'none'}."
+        return "", Cause("ConfigInvalid", f"The ConfigMap {name} has no key {key}", hint, "you", is_final=True)
+    return text, None
 
 
-def _default(observed: Observed) -> tuple[str, Cause | None]:
-    """The suite's defaults, or those of the ConfigMap that stands in for them."""
+def _default(observed: Observed, method: str) -> tuple[str, Cause | None]:
+    """The suite's defaults, or those of the ConfigMap that stands in for them.
+
+    `method` is that of the defaults where the user names them; else they are those of the Workspace's own.
+    """
     given, workspace = observed.default_config, observed.workspace
     text = given.data.get(config_key(workspace), "") if given else ""
     if given is None or not text:
-        return _default_config(workspace, ""), None
+        return _checked(workspace, _default_config(workspace, "", method), f"The defaults of {method}", "you")
     where = f"The defaults in the ConfigMap {given.metadata.namespace}/{given.metadata.name}"
     _, cause = _checked(workspace, text, where, "the platform's administrator")
-    return ("", cause) if cause else (_default_config(workspace, text), None)
+    return ("", cause) if cause else (_default_config(workspace, text, method), None)
 
 
 def _checked(workspace: Workspace, text: str, where: str, whom: str) -> tuple[str, Cause | None]:
@@ -71,7 +80,7 @@ def _checked(workspace: Workspace, text: str, where: str, whom: str) -> tuple[st
     if not faults:
         return text, None
     first = faults[0]
-    message = f"{where}: {first.field}: {first.message}"
+    message = f"{where}, {first.where}: {first.message}"
     return "", Cause("ConfigInvalid", message, first.hint, whom, is_final=True)
 
 
@@ -93,11 +102,11 @@ def _default_tuning_config(model: Model, method: str, base: str) -> str:
     return tuning_config(model, method, base)
 
 
-def _default_config(workspace: Workspace, base: str) -> str:
+def _default_config(workspace: Workspace, base: str, method: str) -> str:
     preset = named_preset(workspace)
     model = find_model(preset.name) if preset else None
     if workspace.tuning and model:
-        return _default_tuning_config(model, workspace.tuning.method.lower(), base)
+        return _default_tuning_config(model, method or workspace.tuning.method.lower(), base)
     return EMPTY_INFERENCE_CONFIG
 
 

@@ -97,6 +97,20 @@ def _cause_of_misfit(workspace: Workspace, estimate: Estimate) -> Cause | None:
     return Cause("InsufficientGPUMemory", estimate.why, hint, "you", is_final=True)
 
 
+def cause_of_smallness(workspace: Workspace, sizing: Sizing) -> Cause | None:
+    """The coarse check of admission: weights that are more than all GPUs hold. All else is the estimate's affair."""
+    instance, count = sizing.instance, workspace.resource.count or 1
+    if instance is None or not instance.gpu_memory_mib or ANNOTATION_BYPASS_CHECKS in workspace.metadata.annotations:
+        return None
+    there = instance.gpu_count * instance.gpu_memory_mib * 2**20 * count
+    if sizing.weights_bytes <= there:
+        return None
+    name = sizing.model.name if sizing.model else ""
+    message = f"The weights of {name} take {_gi(sizing.weights_bytes)}, and {count} x {instance.name} has {_gi(there)}"
+    hint = f"Choose larger nodes, or add the annotation {ANNOTATION_BYPASS_CHECKS}."
+    return Cause("InsufficientGPUMemory", message, hint, "you", is_final=True)
+
+
 def _estimate(observed: Observed, model: Model, instance: InstanceType) -> Estimate:
     tuning = observed.workspace.tuning
     if tuning is not None:
