@@ -260,12 +260,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results = [asyncio.run(measure(int(count))) for count in options.counts.split(",")]
-    print(f"{'count':>6} {'ready s':>8} {'CPU s':>7} {'RSS MiB':>8} {'writes/ws':>10} {'restart s':>10} {'writes':>7}")
+    print(
+        f"{'count':>6} {'ready s':>8} {'CPU s':>7} {'RSS MiB':>8} {'writes/ws':>10} {'restart s':>10} {'CPU s':>6} {'writes':>7}"
+    )
     for r in results:
         again = r["restart"]
         print(
             f"{r['workspaces']:>6} {r['ready_seconds']:>8.1f} {r['cpu_seconds']:>7.1f} {r['rss_mib']:>8.0f} "
-            f"{r['writes_per_workspace']:>10.1f} {again['seconds']:>10.1f} {again['writes']:>7}"
+            f"{r['writes_per_workspace']:>10.1f} {again['seconds']:>10.1f} {again['cpu_seconds']:>6.1f} "
+            f"{again['writes']:>7}"
         )
         print(f"       calls: {r['calls']}")
     if options.json:

@@ -30,6 +30,7 @@ STATUS_PAUSE = 1.0
 """Seconds between two status writes of one Workspace that only say how routine work goes on."""
 TOLD_STEPS = frozenset({"NodeClaimNotReady", "PreparingData", "Training", "Publishing"})
 """Of the routine steps, those that take long or cost money: people want to know when they began."""
+TOLD_WITH_ALL = {"WorkspaceReady", "TuningSucceeded"}
 EVENT_TYPES = {"WorkspaceReady", "TuningSucceeded", "InferenceReady", "ResourceReady"}
 
 
@@ -116,7 +117,11 @@ class WorkspaceController:
         metadata = workspace.metadata
         about = Reference("kaito.sh/v1beta1", "Workspace", metadata.name, metadata.uid, metadata.namespace)
         told = set()
-        for condition in transitions(workspace.status.conditions, wanted.conditions):
+        changed = transitions(workspace.status.conditions, wanted.conditions)
+        if any(c.type == "WorkspaceReady" and c.status == "True" for c in changed):
+            # "All is ready" says it of every part.
+            changed = [c for c in changed if c.status != "True" or c.type in TOLD_WITH_ALL]
+        for condition in changed:
             is_good = condition.status == "True"
             is_quiet = not is_good and condition.reason in ROUTINE and condition.reason not in TOLD_STEPS
             if condition.type in EVENT_TYPES and condition.reason not in told and not is_quiet:

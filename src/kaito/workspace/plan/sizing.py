@@ -113,9 +113,15 @@ def cause_of_smallness(workspace: Workspace, sizing: Sizing) -> Cause | None:
 
 def _estimate(observed: Observed, model: Model, instance: InstanceType) -> Estimate:
     tuning = observed.workspace.tuning
-    if tuning is not None:
-        return estimate_tuning(model, instance, method=tuning.method.lower())
-    return estimate_serving(model, instance, context=context_length(observed))
+    return _estimated(model, instance, tuning.method.lower() if tuning else "", context_length(observed))
+
+
+@lru_cache(maxsize=4096)
+def _estimated(model: Model, instance: InstanceType, method: str, context: int) -> Estimate:
+    """Kept, since thousands of Workspaces ask for the same few; `method` is empty for serving."""
+    if method:
+        return estimate_tuning(model, instance, method=method)
+    return estimate_serving(model, instance, context=context)
 
 
 def context_length(observed: Observed) -> int:
