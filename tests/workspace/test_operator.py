@@ -23,7 +23,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nodes": ({"nodes": "cloud"}, "gpu-provisioner, karpenter, byo"),
     "node API": ({"node_api": "v2"}, "auto, nodeclaim-v1"),
     "node class": ({"node_class": "AKSNodeClass"}, "group/version/kind/name"),
-    "pools": ({"node_api": "nodepool"}, "nodes: karpenter"),
+    "pools": ({"node_api": "nodepool"}, "--nodes karpenter"),
     "lease": ({"lease_duration": 0}, "12"),
     "network": ({"allow_data_from": ["everything"]}, "10.0.0.0/8"),
 }

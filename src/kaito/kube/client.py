@@ -27,6 +27,7 @@ from lightkube.core.exceptions import ConfigError as LightkubeConfigError
 
 from kaito.kube.errors import AlreadyExists, ApiError, ConfigError, NotFound, Unreachable, from_status
 from kaito.kube.kubeconfig import load_config
+from kaito.kube.limit import RateLimit
 from kaito.kube.resources import Resource
 
 log = logging.getLogger(__name__)
@@ -77,9 +78,12 @@ class Client:
     `calls` counts requests by verb ("list", "watch", "apply", ...), which tests and metrics read.
     """
 
-    def __init__(self, config: SingleConfig, *, field_manager: str, timeout: float = 30.0) -> None:
+    def __init__(
+        self, config: SingleConfig, *, field_manager: str, timeout: float = 30.0, limit: RateLimit | None = None
+    ) -> None:
         limits = httpx2.Timeout(timeout)
         self._http = AsyncClient(config, ConnectionParams(timeout=limits, trust_env=False))
+        self._limit = limit or RateLimit(0, 0)
         self._timeout = timeout
         self._stream_timeout = httpx2.Timeout(timeout, read=None)
         self.field_manager = field_manager
@@ -88,12 +92,17 @@ class Client:
 
     @classmethod
     def connect(
-        cls, kubeconfig: Path | None = None, context: str | None = None, *, field_manager: str = "kaito"
+        cls,
+        kubeconfig: Path | None = None,
+        context: str | None = None,
+        *,
+        field_manager: str = "kaito",
+        limit: RateLimit | None = None,
     ) -> Client:
         """Raises ConfigError where the kubeconfig, or a certificate in it, cannot be used."""
         config = load_config(kubeconfig, context)
         try:
-            return cls(config, field_manager=field_manager)
+            return cls(config, field_manager=field_manager, limit=limit)
         except (LightkubeConfigError, OSError, ValueError) as error:  # ssl and base64 raise these two
             raise ConfigError(f"the kubeconfig's context {config.context_name} cannot be used: {error}") from error
 
@@ -246,6 +255,7 @@ class Client:
     ) -> bytes:
         """One request to the API; the body of the answer. For what has no verb of its own, such as the pod proxy."""
         self.calls[verb] += 1
+        await self._limit.take()
         headers = {"Content-Type": content_type, "Accept": accept}
         content = None if body is None else msgspec.json.encode(body)
         limit = httpx2.Timeout(timeout) if timeout else httpx2.USE_CLIENT_DEFAULT

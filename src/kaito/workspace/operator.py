@@ -21,6 +21,7 @@ from kaito.api.validation import NodeMode
 from kaito.kube.client import Client, wait_reachable
 from kaito.kube.errors import ConfigError, KubeError
 from kaito.kube.lease import DEADLINE, DURATION, RETRY, LeaderElector
+from kaito.kube.limit import RateLimit
 from kaito.workspace.admission import AdmissionConfig, run_admission
 from kaito.workspace.caches import Caches, labelled_key
 from kaito.workspace.controller import WorkspaceController
@@ -80,6 +81,9 @@ class OperatorConfig:
     cloud: str = ""
     """azure, aws or gcp; empty is azure."""
     workers: int = 16
+    kube_client_qps: float = 0.0
+    """Requests a second to the API server; 0: as many as it takes."""
+    kube_client_burst: int = 50
     patience: float = 60.0
     """Seconds to wait for the API server at the start."""
 
@@ -119,7 +123,8 @@ class OperatorConfig:
 async def run_operator(config: OperatorConfig) -> None:
     """Run until cancelled. Raises ConfigError without a usable kubeconfig, Unreachable without an API server."""
     async with AsyncExitStack() as stack:
-        client = Client.connect(config.kubeconfig, config.context, field_manager=FIELD_MANAGER)
+        limit = RateLimit(config.kube_client_qps, config.kube_client_burst)
+        client = Client.connect(config.kubeconfig, config.context, field_manager=FIELD_MANAGER, limit=limit)
         await stack.enter_async_context(client)
         await wait_reachable(client, patience=config.patience)
         operator = Operator(client, config)

@@ -67,6 +67,10 @@ def operator(
         list[str] | None,
         typer.Option(help="A name that kaito.sh/node-class-name may have; repeatable; none given: any."),
     ] = None,
+    kube_client_qps: Annotated[
+        float, typer.Option(help="Requests a second to the API server; 0: as many as it takes.")
+    ] = 0.0,
+    kube_client_burst: Annotated[int, typer.Option(help="Requests that may go at once after a rest.")] = 50,
     leader_election: Annotated[bool, typer.Option(help="Let only one of several replicas act.")] = False,
     lease_namespace: Annotated[
         str,
@@ -99,6 +103,8 @@ def operator(
                 node_class=node_class,
                 cloud=cloud,
                 engine=engine,
+                kube_client_qps=kube_client_qps,
+                kube_client_burst=kube_client_burst,
                 node_classes=tuple(node_class_name or ()),
                 lease_namespace=lease_namespace,
                 lease_duration=lease_duration,
