@@ -97,6 +97,7 @@ async def live(stage: Stage, audit: Audit) -> None:
     """Serving on one node and on several, tuning, a wrong input, and a change of mind."""
     stage.play(stage.side.run)
     await stage.push_secret()
+    await stage.user.create(SECRETS, {"metadata": {"name": "hf"}, "stringData": {"HF_TOKEN": "t"}}, "default")
     await stage.user.create(STATEFUL_SETS, kaitos_own_server(), "default")
     for workspace in (TUNING, INFERENCE, changed(LARGE, {"metadata.name": "large"})):
         await stage.apply(workspace)
@@ -163,3 +164,16 @@ async def test_the_operators_rights_are_enough_and_each_is_needed(stage: Stage, 
         await asked(audit, OPERATOR, "karpenter.sh", "machines", "delete")
     assert not audit.denied.get(OPERATOR), audit.denied
     assert unused(atoms(objects, OPERATOR), audit.asked[OPERATOR]) == set()
+
+
+async def test_the_rights_for_pools_of_karpenter_are_enough(stage: Stage, audit: Audit, tmp_path: Path) -> None:
+    await set_up(stage, "nodes=karpenter", "nodeApi=nodepool", "cloud=aws")
+    stage.side.pools_too = True
+    stage.play(stage.side.run)
+    async with operating(stage, tmp_path, nodes="karpenter", node_api="nodepool", cloud="aws"):
+        await stage.apply(INFERENCE)
+        await stage.wait("served", "WorkspaceReady")
+        stage.side.pools_too = False
+        await stage.user.delete(WORKSPACES, "served", "default")
+        await asked(audit, OPERATOR, "karpenter.sh", "nodepools", "delete")
+    assert not audit.denied.get(OPERATOR), audit.denied

@@ -42,6 +42,12 @@ class Runtime(_Values):
     )
     engine: Annotated[Literal["auto", "vllm", "transformers"], Meta(description="What serves.")] = "auto"
     allowDataFrom: Annotated[list[str], Meta(description="Private networks (CIDRs) that data URLs may point to.")] = []
+    pullSecrets: Annotated[
+        list[str], Meta(description="Secrets, in the Workspaces' namespaces, that open the image's registry.")
+    ] = []
+    weightsStorageClass: Annotated[
+        str, Meta(description="Fetch weights into volumes of this storage class; empty: the node's disk.")
+    ] = ""
 
 
 class ServiceAccountValues(_Values):
@@ -197,9 +203,14 @@ class Values(_Values):
     nodeClass: Annotated[
         str, Meta(description="With nodes karpenter: group/version/kind/name, instead of the cloud's default.")
     ] = ""
+    nodeClassNames: Annotated[
+        list[str], Meta(description="Names that kaito.sh/node-class-name may have; empty: any.")
+    ] = []
     nodeApi: Annotated[
-        Literal["auto", "nodeclaim-v1", "nodeclaim-v1beta1", "machine"],
-        Meta(description="What claims are written as; auto: the newest that the cluster serves."),
+        Literal["auto", "nodeclaim-v1", "nodeclaim-v1beta1", "machine", "nodepool"],
+        Meta(
+            description="What asks for nodes; auto: the newest claims that are served; nodepool: static pools."
+        ),
     ] = "auto"
     watchNamespace: Annotated[str, Meta(description="The one namespace whose Workspaces count; empty: all.")] = ""
     runtime: Annotated[Runtime, Meta(description="The pods of Workspaces.")] = field(default_factory=Runtime)

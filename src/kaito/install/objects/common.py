@@ -17,6 +17,7 @@ USER = 65532
 """The user of the image, by number, so that `runAsNonRoot` can be checked."""
 
 PROVISIONED = Not(Equals("nodes", "byo"))
+HAS_POOLS = All((Equals("nodes", "karpenter"), Equals("nodeApi", "nodepool")))
 HAS_PROVISIONER = Is("provisioner.enabled")
 IS_AZURE = Equals("provisioner.provider", "azure")
 HAS_WEBHOOK = Is("webhook.enabled")

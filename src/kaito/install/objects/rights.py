@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kaito.install.objects.common import (
+    HAS_POOLS,
     HAS_PROVISIONER,
     HAS_WEBHOOK,
     NAMESPACE,
@@ -28,7 +29,8 @@ MADE = Is("rbac.create")
 def rights_documents() -> list[Document]:
     cluster = [
         *_bodies(operator.ALWAYS),
-        _when(PROVISIONED, operator.CLAIMS + operator.POOLS),
+        _when(PROVISIONED, operator.CLAIMS),
+        _when(HAS_POOLS, operator.POOLS),
         _when(HAS_WEBHOOK, operator.WEBHOOK),
     ]
     own = [*_bodies(operator.OWN_LEASE), _when(HAS_WEBHOOK, operator.OWN_CERTIFICATE)]
