@@ -208,9 +208,7 @@ class Values(_Values):
     ] = []
     nodeApi: Annotated[
         Literal["auto", "nodeclaim-v1", "nodeclaim-v1beta1", "machine", "nodepool"],
-        Meta(
-            description="What asks for nodes; auto: the newest claims that are served; nodepool: static pools."
-        ),
+        Meta(description="What asks for nodes; auto: the newest claims that are served; nodepool: static pools."),
     ] = "auto"
     watchNamespace: Annotated[str, Meta(description="The one namespace whose Workspaces count; empty: all.")] = ""
     runtime: Annotated[Runtime, Meta(description="The pods of Workspaces.")] = field(default_factory=Runtime)
