@@ -261,7 +261,8 @@ def main() -> None:
     options = parser.parse_args()
     results = [asyncio.run(measure(int(count))) for count in options.counts.split(",")]
     print(
-        f"{'count':>6} {'ready s':>8} {'CPU s':>7} {'RSS MiB':>8} {'writes/ws':>10} {'restart s':>10} {'CPU s':>6} {'writes':>7}"
+        f"{'count':>6} {'ready s':>8} {'CPU s':>7} {'RSS MiB':>8} {'writes/ws':>10} "
+        f"{'restart s':>10} {'CPU s':>6} {'writes':>7}"
     )
     for r in results:
         again = r["restart"]
