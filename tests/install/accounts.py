@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
+from kaito.install.kinds import resource_of
 from kaito.install.render import Object, read_values, render, render_namespace
 from kaito.kube.client import Client
 from kaito.kube.resources import untyped
@@ -68,15 +70,23 @@ def unused(granted: set[Atom], asked: set[Attributes]) -> set[Atom]:
     return {one for one in granted if all(any(covers(a, q) for a in granted - {one}) for q in asked if covers(one, q))}
 
 
-def without(objects: list[Object], kind: str, account: str, number: int) -> list[Object]:
-    """The objects, with one rule of a role left out."""
+def without(objects: list[Object], account: str, group: str, resource: str, verb: str) -> list[Object]:
+    """The objects, with one right left out of the account's ClusterRole."""
     changed = []
     for body in objects:
-        if body["kind"] == kind and body["metadata"]["name"] == account:
-            rules = [rule for index, rule in enumerate(body["rules"]) if index != number]
-            body = {**body, "rules": rules}
+        if body["kind"] == "ClusterRole" and body["metadata"]["name"] == account:
+            body = {**body, "rules": [one for rule in body["rules"] for one in _taken_apart(rule)]}
+            lost = {"apiGroups": [group], "resources": [resource], "verbs": [verb]}
+            assert lost in body["rules"]
+            body["rules"].remove(lost)
         changed.append(body)
     return changed
+
+
+def _taken_apart(rule: Object) -> list[Object]:
+    return [
+        {**rule, "resources": [resource], "verbs": [verb]} for resource in rule["resources"] for verb in rule["verbs"]
+    ]
 
 
 def rendered(*settings: str) -> list[Object]:
@@ -85,8 +95,6 @@ def rendered(*settings: str) -> list[Object]:
 
 async def grant(user: Client, objects: list[Object]) -> None:
     """Apply the roles alone."""
-    from kaito.install.kinds import resource_of
-
     for body in objects:
         if body["kind"] in RIGHTS:
             await user.apply(resource_of(body), body, body["metadata"].get("namespace", ""))
@@ -95,8 +103,6 @@ async def grant(user: Client, objects: list[Object]) -> None:
 async def kubeconfig_of(user: Client, cluster: Cluster, account: str, folder: Path) -> Path:
     """As the pod's own token would be: nothing but the account's rights."""
     body: dict[str, Any] = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    import msgspec
-
     answer = await user.request("token", "POST", ACCOUNTS.path(NAMESPACE, account, "token"), {}, body)
     token = msgspec.json.decode(answer)["status"]["token"]
     config = yaml.safe_load(cluster.kubeconfig.read_text())

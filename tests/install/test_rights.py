@@ -5,21 +5,32 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kaito.install.kinds import resource_of
 from kaito.kube.certificates import make_certificate
-from kaito.kube.resources import SECRETS, untyped
+from kaito.kube.client import Client
+from kaito.kube.lease import LeaderElector
+from kaito.kube.resources import MACHINES, NODE_CLAIMS, SECRETS, Resource, untyped
+from kaito.nodes.providers.base import Instance, InstanceState
+from kaito.nodes.providers.simulated.cloud import SimulatedCloud
+from kaito.nodes.providers.simulated.provider import SimulatedProvider
+from kaito.nodes.providers.simulated.scenario import parse_scenario
+from kaito.nodes.provisioner import Provisioner, ProvisionerConfig
 from kaito.workspace.admission import SECRET
 from kaito.workspace.operator import OperatorConfig, run_operator
-from tests.install.accounts import NAMESPACE, Audit, atoms, grant, kubeconfig_of, rendered, unused
+from tests.install.accounts import NAMESPACE, Audit, atoms, grant, kubeconfig_of, rendered, unused, without
+from tests.nodes.world import World
 from tests.workspace.builders import INFERENCE, TUNING, changed
 from tests.workspace.conftest import Stage
-from tests.workspace.node_side import PODS, WORKSPACES, ended, pod_status, until
+from tests.workspace.node_side import JOBS, PODS, WORKSPACES, ended, pod_status, until
 from tests.workspace.node_side import running as running_step
 from tests.workspace.test_convergence import LARGE
 
@@ -64,8 +75,6 @@ async def operating(stage: Stage, folder: Path, **config: Any) -> AsyncIterator[
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -112,7 +121,7 @@ async def live(stage: Stage, audit: Audit) -> None:
     await stage.apply(changed(TUNING, {"metadata.name": "wrong", "tuning.output.image": "registry.example.com/a/b:1"}))
 
     async def job() -> Any:
-        return await stage.user.find(untyped("batch", "v1", "jobs", "Job", True), "wrong", "default")
+        return await stage.user.find(JOBS, "wrong", "default")
 
     made = await until(job, PATIENCE)
     working = {**pod_status([running_step("data")], []), "podIP": "127.0.0.1"}
@@ -177,3 +186,95 @@ async def test_the_rights_for_pools_of_karpenter_are_enough(stage: Stage, audit:
         await stage.user.delete(WORKSPACES, "served", "default")
         await asked(audit, OPERATOR, "karpenter.sh", "nodepools", "delete")
     assert not audit.denied.get(OPERATOR), audit.denied
+
+
+DENIALS: dict[str, tuple[str, str, str]] = {
+    "ConfigMaps": ("", "configmaps", "patch"),
+    "Deployments": ("apps", "deployments", "patch"),
+    "NodeClaims": ("karpenter.sh", "nodeclaims", "create"),
+}
+
+
+@pytest.mark.parametrize("missing", DENIALS.values(), ids=DENIALS)
+async def test_without_a_rule_the_status_says_what_is_not_permitted(
+    stage: Stage, audit: Audit, tmp_path: Path, missing: tuple[str, str, str]
+) -> None:
+    group, resource, verb = missing
+    await grant(stage.user, without(rendered(), OPERATOR, group, resource, verb))
+    stage.play(stage.side.run)
+    async with operating(stage, tmp_path):
+        await stage.apply(INFERENCE)
+        said = await stage.wait("served", "WorkspaceReady", status="False", reason="NotPermitted")
+    assert resource in said["message"]
+    assert {(one.group, one.target, one.verb) for one in audit.denied[OPERATOR]} == {missing}
+
+
+WEATHER = {"create": 0.05, "node": 0.01, "ready": 0.01, "gpus": 0.01, "delete": 0.05}
+KINDS: tuple[Resource[Any], ...] = (NODE_CLAIMS, MACHINES)
+
+
+@asynccontextmanager
+async def provisioning(stage: Stage, cloud: SimulatedCloud, folder: Path) -> AsyncIterator[None]:
+    """The provisioner with its account's token; the cloud's side, and its kubelets, are the administrator's."""
+    kubeconfig = await kubeconfig_of(stage.user, stage.cluster, PROVISIONER, folder)
+    config = ProvisionerConfig(
+        lease_namespace=NAMESPACE, list_every=timedelta(seconds=0.1), orphan_grace=timedelta(seconds=0.1)
+    )
+    async with Client.connect(kubeconfig, field_manager="kaito-provisioner") as client:
+        provisioner = Provisioner(client, SimulatedProvider(stage.user, cloud), config)
+        elector = LeaderElector(client, namespace=NAMESPACE, name=config.lease_name, identity="test")
+        async with running(elector.lead(provisioner.run)):
+            yield
+
+
+async def bind_pod(stage: Stage, name: str, node: str, grace: int) -> None:
+    spec = {
+        "nodeName": node,
+        "terminationGracePeriodSeconds": grace,
+        "containers": [{"name": "c", "image": "i"}],
+    }
+    await stage.user.create(PODS, {"metadata": {"name": name}, "spec": spec}, "default")
+
+
+async def test_the_provisioners_rights_are_enough_and_each_is_needed(
+    stage: Stage, audit: Audit, tmp_path: Path
+) -> None:
+    objects = rendered("provisioner.enabled=true", "provisioner.azure.credential=managed-identity", *NAMES_OF_AZURE)
+    await grant(stage.user, objects)
+    world = World(stage.user)
+    invalid = {"fault": "invalid", "instanceType": "Standard_NC24s_v3"}
+    cloud = SimulatedCloud(parse_scenario({"delays": WEATHER, "pollSeconds": 0.05, "faults": [invalid]}, "test"))
+    async with provisioning(stage, cloud, tmp_path):
+        await world.claim("ws0", instance_type="Standard_NC24s_v3")
+        await asked(audit, PROVISIONER, "", "events", "create")
+        for resource in KINDS:
+            await live_and_die(stage, world, cloud, resource)
+        long_ago = datetime.now(UTC) - timedelta(hours=1)
+        cloud.recover(Instance("orphan", InstanceState.RUNNING, claim_kind="NodeClaim", created_at=long_ago))
+        await asked(audit, PROVISIONER, "karpenter.sh", "machines", "get")
+    async with provisioning(stage, cloud, tmp_path):
+        await asked(audit, PROVISIONER, "", "events", "patch")
+    assert not audit.denied.get(PROVISIONER), audit.denied
+    assert unused(atoms(objects, PROVISIONER), audit.asked[PROVISIONER]) == set()
+
+
+NAMES_OF_AZURE = [f"provisioner.azure.{name}=x" for name in ("subscriptionId", "resourceGroup", "clusterName")]
+
+
+async def live_and_die(stage: Stage, world: World, cloud: SimulatedCloud, resource: Resource[Any]) -> None:
+    """Three ways to go: deleted with a pod to evict, or with one that must end now, and a machine that vanishes."""
+    kind = resource.kind.lower()[:2]
+    drained, forced, lost = f"{kind}a", f"{kind}b", f"{kind}c"
+    for name in (drained, lost):
+        await world.claim(name, resource)
+    grace = {"terminationGracePeriod": "5s"} if resource is NODE_CLAIMS else {}
+    await world.claim(forced, resource, **grace)
+    for name in (drained, forced, lost):
+        await world.until(name, "Ready", "True", resource)
+        node = (await stage.user.get(resource, name)).status.nodeName
+        await bind_pod(stage, f"pod-{name}", node, 10 if name == forced else 0)
+    cloud.vanish(lost)
+    await world.until_gone(lost, resource)
+    for name in (drained, forced):
+        await stage.user.delete(resource, name)
+        await world.until_gone(name, resource)
