@@ -15,13 +15,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from kaito.kube.admission import WEBHOOKS, Request
+from kaito.kube.admission import WEBHOOKS, Request, configure_webhooks
 from kaito.kube.certificates import make_certificate, obtain_certificate
 from kaito.kube.errors import KubeError
+from kaito.kube.resources import SECRETS
 from kaito.workspace.admission import CONFIGURATION, SECRET, AdmissionConfig, run_admission, workspace_webhook
 from tests.workspace.builders import INFERENCE, SETTINGS, TUNING, annotated, changed
 from tests.workspace.conftest import Stage
-from tests.workspace.node_side import CONFIG_MAPS
+from tests.workspace.node_side import CONFIG_MAPS, until
 
 CONFIG = AdmissionConfig("127.0.0.1", 0, "", "default")
 
@@ -207,3 +208,84 @@ async def test_an_api_server_refuses_what_the_webhook_does(stage: Stage, asker: 
         await stage.apply(bad)
     assert "Did you mean tiny-phi-3" in str(caught.value)
     await stage.apply(INFERENCE)
+
+
+async def test_a_renewed_certificate_still_trusts_the_one_before(stage: Stage) -> None:
+    """A replica that has not read the new one yet is called with the new bundle."""
+    names, now = CONFIG.names, datetime(2026, 7, 1, tzinfo=UTC)
+    first = await obtain_certificate(stage.user, "default", SECRET, names, now)
+    second = await obtain_certificate(stage.user, "default", SECRET, names, now + timedelta(days=320))
+    assert first.authority in second.authority
+    third = await obtain_certificate(stage.user, "default", SECRET, names, now + timedelta(days=640))
+    assert first.authority not in third.authority, "only the last one is of any use"
+    assert third.authority.count(b"BEGIN CERTIFICATE") == 2
+
+
+async def test_two_replicas_that_renew_at_once_end_with_one_certificate(stage: Stage) -> None:
+    names, now = CONFIG.names, datetime(2026, 7, 1, tzinfo=UTC)
+    await obtain_certificate(stage.user, "default", SECRET, names, now)
+    later = now + timedelta(days=320)
+    made = await asyncio.gather(*(obtain_certificate(stage.user, "default", SECRET, names, later) for _ in range(5)))
+    assert len({one.certificate for one in made}) == 1
+
+
+async def test_a_certificate_that_is_taken_away_is_made_anew_and_served_on_the_same_port(stage: Stage) -> None:
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    stage.play(lambda: run_admission(stage.user, SETTINGS, CONFIG, listening=port.set_result, pause=0.02))
+    listening = await asyncio.wait_for(port, 10)
+
+    async def bundle() -> bytes:
+        found = await stage.user.find(WEBHOOKS, CONFIGURATION)
+        return base64.b64decode(found["webhooks"][0]["clientConfig"]["caBundle"]) if found else b""
+
+    before = await until(bundle)
+    await stage.user.delete(SECRETS, SECRET, "default")
+
+    async def is_new() -> bool:
+        now = await bundle()
+        return now != before and (await Asker(listening, now).ask(TUNING))["allowed"] is True
+
+    await until(is_new)
+
+
+async def test_a_configuration_that_an_installation_made_gets_the_authority_alone(stage: Stage) -> None:
+    certificate = make_certificate(["x"], datetime.now(UTC))
+    where = {"service": {"name": "kaito-operator", "namespace": "kaito-system", "port": 443}}
+    made = installed_configuration("kaito-operator")
+    await stage.user.create(WEBHOOKS, made)
+    assert await configure_webhooks(stage.user, CONFIGURATION, HOOKS, certificate, where)
+    found = (await stage.user.get(WEBHOOKS, CONFIGURATION))["webhooks"][0]
+    assert base64.b64decode(found["clientConfig"].pop("caBundle")) == certificate.authority
+    assert (found["failurePolicy"], found["timeoutSeconds"]) == ("Fail", 3)
+    assert found["clientConfig"] == made["webhooks"][0]["clientConfig"]
+    writes = stage.user.calls["patch"]
+    assert await configure_webhooks(stage.user, CONFIGURATION, HOOKS, certificate, where)
+    assert stage.user.calls["patch"] == writes, "what is so already is not written again"
+
+
+async def test_a_configuration_of_another_operator_is_left_alone(stage: Stage) -> None:
+    """KAITO's own has the same name, and sends the API server to KAITO's service."""
+    await stage.user.create(WEBHOOKS, installed_configuration("workspace-webhook-svc"))
+    where = {"service": {"name": "kaito-operator", "namespace": "kaito-system", "port": 443}}
+    certificate = make_certificate(["x"], datetime.now(UTC))
+    assert not await configure_webhooks(stage.user, CONFIGURATION, HOOKS, certificate, where)
+    found = await stage.user.get(WEBHOOKS, CONFIGURATION)
+    assert "caBundle" not in found["webhooks"][0]["clientConfig"]
+
+
+HOOKS = [workspace_webhook(SETTINGS)]
+
+
+def installed_configuration(service: str) -> dict[str, Any]:
+    reference = {"name": service, "namespace": "kaito-system", "port": 443, "path": "/validate-workspace"}
+    webhook = {
+        "name": CONFIGURATION,
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "failurePolicy": "Fail",
+        "timeoutSeconds": 3,
+        "clientConfig": {"service": reference},
+        "rules": [{"apiGroups": ["x"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["y"]}],
+    }
+    labels = {"app.kubernetes.io/managed-by": "Helm"}
+    return {"metadata": {"name": CONFIGURATION, "labels": labels}, "webhooks": [webhook]}

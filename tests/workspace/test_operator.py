@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from kaito.kube.errors import ConfigError
-from kaito.workspace.operator import OperatorConfig, run_operator
+from kaito.kube.resources import LEASES
+from kaito.workspace.operator import LEASE, OperatorConfig, run_operator
 from tests.workspace.builders import INFERENCE
 from tests.workspace.conftest import Stage
 from tests.workspace.node_side import until
@@ -25,6 +26,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "node class": ({"node_class": "AKSNodeClass"}, "group/version/kind/name"),
     "pools": ({"node_api": "nodepool"}, "--nodes karpenter"),
     "lease": ({"lease_duration": 0}, "12"),
+    "engine": ({"engine": "llama"}, "auto, vllm, transformers"),
+    "cloud": ({"cloud": "ibm"}, "azure, aws, gcp"),
     "network": ({"allow_data_from": ["everything"]}, "10.0.0.0/8"),
 }
 
@@ -43,6 +46,11 @@ def test_the_node_class_of_the_flag_is_the_claims() -> None:
         "EC2NodeClass",
         "gpu",
     )
+
+
+def test_a_cloud_means_its_default_node_class() -> None:
+    assert OperatorConfig(cloud="aws").settings.node_class.kind == "EC2NodeClass"
+    assert OperatorConfig().settings.node_class.kind == "AKSNodeClass"
 
 
 def test_the_operator_starts_without_machine_learning() -> None:
@@ -67,6 +75,28 @@ async def test_health_and_metrics(stage: Stage) -> None:
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+async def test_a_replica_that_stands_by_is_ready(stage: Stage) -> None:
+    """Otherwise a rolling update waits for the new pod, which waits for the lease of the old one."""
+    await stage.user.create(LEASES, {"metadata": {"name": LEASE}, "spec": HELD}, "default")
+    port = free_port()
+    config = OperatorConfig(
+        kubeconfig=stage.cluster.kubeconfig,
+        host="127.0.0.1",
+        health_port=port,
+        leader_election=True,
+        lease_namespace="default",
+        lease_duration=600,
+    )
+    standing_by = asyncio.ensure_future(run_operator(config))
+    assert await until(lambda: get(port, "readyz")) == "ok"
+    assert (await stage.user.get(LEASES, LEASE, "default")).spec.holderIdentity == "another"
+    standing_by.cancel()
+    await asyncio.gather(standing_by, return_exceptions=True)
+
+
+HELD = {"holderIdentity": "another", "leaseDurationSeconds": 600, "renewTime": "2026-07-01T12:00:00.000000Z"}
 
 
 def free_port() -> int:
