@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kaito.kube.admission import WEBHOOKS, Request, configure_webhooks
+from kaito.kube.admission import WEBHOOKS, Request, Webhook, configure_webhooks
 from kaito.kube.certificates import make_certificate, obtain_certificate
 from kaito.kube.errors import KubeError
 from kaito.kube.resources import SECRETS
@@ -253,13 +253,13 @@ async def test_a_configuration_that_an_installation_made_gets_the_authority_alon
     where = {"service": {"name": "kaito-operator", "namespace": "kaito-system", "port": 443}}
     made = installed_configuration("kaito-operator")
     await stage.user.create(WEBHOOKS, made)
-    assert await configure_webhooks(stage.user, CONFIGURATION, HOOKS, certificate, where)
+    assert await configure_webhooks(stage.user, CONFIGURATION, hooks(stage), certificate, where)
     found = (await stage.user.get(WEBHOOKS, CONFIGURATION))["webhooks"][0]
     assert base64.b64decode(found["clientConfig"].pop("caBundle")) == certificate.authority
     assert (found["failurePolicy"], found["timeoutSeconds"]) == ("Fail", 3)
     assert found["clientConfig"] == made["webhooks"][0]["clientConfig"]
     writes = stage.user.calls["patch"]
-    assert await configure_webhooks(stage.user, CONFIGURATION, HOOKS, certificate, where)
+    assert await configure_webhooks(stage.user, CONFIGURATION, hooks(stage), certificate, where)
     assert stage.user.calls["patch"] == writes, "what is so already is not written again"
 
 
@@ -268,12 +268,13 @@ async def test_a_configuration_of_another_operator_is_left_alone(stage: Stage) -
     await stage.user.create(WEBHOOKS, installed_configuration("workspace-webhook-svc"))
     where = {"service": {"name": "kaito-operator", "namespace": "kaito-system", "port": 443}}
     certificate = make_certificate(["x"], datetime.now(UTC))
-    assert not await configure_webhooks(stage.user, CONFIGURATION, HOOKS, certificate, where)
+    assert not await configure_webhooks(stage.user, CONFIGURATION, hooks(stage), certificate, where)
     found = await stage.user.get(WEBHOOKS, CONFIGURATION)
     assert "caBundle" not in found["webhooks"][0]["clientConfig"]
 
 
-HOOKS = [workspace_webhook(SETTINGS)]
+def hooks(stage: Stage) -> list[Webhook]:
+    return [workspace_webhook(stage.user, SETTINGS, lambda: datetime.now(UTC))]
 
 
 def installed_configuration(service: str) -> dict[str, Any]:
