@@ -73,8 +73,20 @@ class House:
             seen.update(await self.condition(name, type_))
             return seen.get("status") == status and reason in ("", seen.get("reason"))
 
-        await eventually(reached, lambda: f"{name} has {seen}, not {type_}={status} {reason}")
+        try:
+            await eventually(reached, lambda: f"{name} has {seen}, not {type_}={status} {reason}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{await self.claims_of(name)}") from None
         return seen
+
+    async def claims_of(self, name: str) -> str:
+        """What the claims of a Workspace say, for a test that failed."""
+        listed = [claim for claim, _ in (await self.user.list(NODE_CLAIMS)).items]
+        owned = [claim for claim in listed if claim.metadata.labels.get("kaito.sh/workspace") == name]
+        said = (
+            f"{c.metadata.name} {x.type}={x.status} {x.reason} {x.message}" for c in owned for x in c.status.conditions
+        )
+        return "\n".join(said)
 
     async def until_bare(self) -> None:
         """Nothing is left of anything, in the API and in the cloud."""

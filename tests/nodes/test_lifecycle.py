@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kaito.api.karpenter import TERMINATION_FINALIZER, Taint
-from kaito.api.meta import OwnerReference
+from kaito.api.meta import Condition, OwnerReference
 from kaito.nodes.errors import ConfigError, InsufficientCapacity, InvalidSpec, ProviderError, Transient
 from kaito.nodes.lifecycle.initialization import is_zero
 from kaito.nodes.lifecycle.launch import attempt_of
@@ -28,7 +28,7 @@ from kaito.nodes.lifecycle.world import (
     RememberFailure,
 )
 from kaito.nodes.providers.base import InstanceState
-from tests.nodes.builders import NOW, SKU, at, claim, conditions, instance, node, seen
+from tests.nodes.builders import NOW, SKU, at, claim, conditions, instance, node, seen, stamp
 
 OWNED: dict[str, Any] = {
     "finalizers": [TERMINATION_FINALIZER],
@@ -254,6 +254,16 @@ def test_a_node_that_never_comes() -> None:
     plan = plan_claim(launched(now=at(300), policy=policy))
     assert condition(plan, "Registered") == ("False", "RegistrationDeadlineExceeded")
     assert DeleteClaim in kinds(plan)
+
+
+def test_a_claim_that_is_kept_goes_on_saying_that_its_node_never_came() -> None:
+    policy = Policy(registration_deadline=timedelta(minutes=5), delete_after_deadline=False)
+    missed = Condition("Registered", "False", "RegistrationDeadlineExceeded", lastTransitionTime=stamp(at(300)))
+    said = claim(conditions=(*conditions(Launched="True"), missed))
+    later = plan_claim(launched(claim=said, now=at(301), policy=policy))
+    assert condition(later, "Registered") == ("False", "RegistrationDeadlineExceeded")
+    joined = plan_claim(launched(claim=said, nodes=(node(labels=READY_LABELS, **OWNED),), now=at(301), policy=policy))
+    assert condition(joined, "Registered") == ("True", "Registered")
 
 
 def test_waiting_for_capacity_is_not_cut_off_by_the_launch_deadline() -> None:

