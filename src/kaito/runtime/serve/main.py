@@ -19,6 +19,7 @@ from kaito.runtime.serve.settings import Settings, read_settings
 from kaito.runtime.serve.state import ServerState
 from kaito.runtime.step import Step, run_step
 
+CLEANUP_TIMEOUT = 1.0  # seconds for connections that are still open once all is drained
 ALIVE_INTERVAL = 1.0  # seconds between two looks at the engine
 
 
@@ -47,7 +48,7 @@ async def _serve(step: Step, settings: Settings) -> None:
         surface = Surface(engine, settings, state, step.progress)
     # A client that goes away cancels its handler, and with it the sequence in the batch.
     runner = web.AppRunner(
-        surface.application(), handler_cancellation=True, access_log=None, shutdown_timeout=settings.drain_timeout
+        surface.application(), handler_cancellation=True, access_log=None, shutdown_timeout=CLEANUP_TIMEOUT
     )
     await runner.setup()
     try:
@@ -55,6 +56,9 @@ async def _serve(step: Step, settings: Settings) -> None:
         host, port = runner.addresses[0][:2]
         step.say("listening", host=host, port=port)
         await _until(stop, _load_and_watch(step, settings, engine, state, port))
+        if state.phase == "ready":
+            state.phase = "leaving"
+            await asyncio.sleep(settings.linger)
         step.progress.running("draining: new requests are refused, those at work are finished")
         step.say("draining", active=state.active)
         await site.stop()

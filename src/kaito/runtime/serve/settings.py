@@ -13,6 +13,12 @@ import yaml
 from kaito.runtime.errors import InputError
 from kaito.runtime.step import Step
 
+LINGER = 3.0  # seconds until the nodes of a cluster have heard that a pod ends
+# Top-level keys of inference_config.yaml that KAITO knows, and why nothing is done with them here.
+WITHOUT_EFFECT: Mapping[str, str] = {
+    "max_probe_steps": "the engine finds the context length by itself",
+    "kv_cache_cpu_memory_utilization": "keys and values are not moved to the CPU's memory",
+}
 ENGINES = ("auto", "vllm", "transformers")
 
 
@@ -40,7 +46,8 @@ class Settings:
     """Requests that may wait; 0 leaves it to the engine."""
     max_body: int = 4 << 20  # bytes
     request_timeout: float = 600.0  # seconds
-    drain_timeout: float = 30.0  # seconds
+    linger: float = 0.0  # seconds to go on answering after SIGTERM
+    drain_timeout: float = 25.0  # seconds; with the linger and the end of the engine within a pod's 30
 
 
 def read_settings(step: Step) -> Settings:
@@ -75,7 +82,8 @@ def read_settings(step: Step) -> Settings:
         can_load_adapters=environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "").lower() in ("1", "true"),
         max_waiting=int(step.number("KAITO_MAX_WAITING", 0)),
         request_timeout=step.number("KAITO_REQUEST_TIMEOUT", 600),
-        drain_timeout=step.number("KAITO_DRAIN_TIMEOUT", 30),
+        linger=step.number("KAITO_LINGER", LINGER if "KUBERNETES_SERVICE_HOST" in environ else 0),
+        drain_timeout=step.number("KAITO_DRAIN_TIMEOUT", 25),
     )
 
 
@@ -126,6 +134,9 @@ def _engine_options(step: Step) -> Mapping[str, Any]:
         raise InputError(
             "ConfigInvalid", f"inference_config.yaml cannot be read: {error}", "correct the ConfigMap"
         ) from error
+    for key in sorted({str(key) for key in content} - {"vllm"}) if isinstance(content, dict) else ():
+        why = WITHOUT_EFFECT.get(key, "it is not known")
+        step.say("a key of inference_config.yaml has no effect", key=key, why=why)
     options = content.get("vllm") or {} if isinstance(content, dict) else None
     if not isinstance(options, dict):
         raise InputError(

@@ -1,4 +1,8 @@
-"""Where the server stands: loading, ready, draining, failed. Health endpoints and new requests ask here."""
+"""Where the server stands: loading, ready, leaving, draining. Health endpoints and new requests ask here.
+
+A pod that is told to end is still sent requests until every node has heard of it: while it is leaving it is no longer
+healthy, but answers what comes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from kaito.runtime.serve.errors import NotReady
 
 @dataclass
 class ServerState:
-    phase: Literal["loading", "ready", "draining"] = "loading"
+    phase: Literal["loading", "ready", "leaving", "draining"] = "loading"
     active: int = 0
     failure: RuntimeFailure | None = None
     _idle: asyncio.Event = field(default_factory=asyncio.Event)

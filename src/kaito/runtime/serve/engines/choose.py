@@ -16,6 +16,9 @@ from kaito.runtime.step import Step
 # Keys of the `vllm:` map that the built-in engine has too -> the name of its own setting.
 LIMITS = {"max-num-seqs": "max_running", "max-num-batched-tokens": "step_tokens"}
 
+CAPABILITY_MAJOR = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR in cuda.h
+BFLOAT16_MAJOR = 8
+
 
 def choose_engine(settings: Settings, step: Step) -> BuiltinEngine | VllmServer:
     """vLLM where it was asked for, or is installed beside a CUDA GPU; else the built-in engine.
@@ -37,7 +40,8 @@ def choose_engine(settings: Settings, step: Step) -> BuiltinEngine | VllmServer:
 
 
 def vllm_server(settings: Settings, step: Step) -> VllmServer:
-    return VllmServer(settings, step.environ, has_cuda=cuda_devices() > 0)
+    devices = cuda_devices()
+    return VllmServer(settings, step.environ, has_cuda=devices > 0, has_bfloat16=not devices or has_bfloat16())
 
 
 def cuda_devices() -> int:
@@ -50,6 +54,14 @@ def cuda_devices() -> int:
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
+
+
+def has_bfloat16() -> bool:
+    """Whether the first CUDA device computes in bfloat16: from compute capability 8 on, which V100 and T4 are below."""
+    driver = ctypes.CDLL("libcuda.so.1")
+    major = ctypes.c_int(0)
+    found = driver.cuDeviceGetAttribute(ctypes.byref(major), CAPABILITY_MAJOR, 0)
+    return bool(found != 0 or major.value >= BFLOAT16_MAJOR)
 
 
 def builtin_options(settings: Settings, step: Step) -> BuiltinOptions:

@@ -13,19 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from kaito.runtime.errors import InputError
 from kaito.runtime.serve.engines.builtin.kv import Segment, SegmentedAttention, SequenceCache
 from kaito.runtime.serve.engines.builtin.lora import Adapter, Group, LoraLayers
-from kaito.runtime.serve.engines.builtin.packed import pack_linear_layers
+from kaito.runtime.serve.engines.builtin.packed import can_pack, pack_linear_layers
 from kaito.runtime.serve.engines.builtin.pooling import Pooling, read_pooling
 from kaito.runtime.serve.engines.builtin.scheduler import Share
 
 _NUMBERS = itertools.count()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALL = 4 << 30  # bytes of float32 weights up to which a CPU computes in float32: exact, and no slower there
+FLOAT32_SHARE = 0.6  # of the memory that is free, for weights
+BFLOAT16_MAJOR = 8  # compute capability of CUDA devices from which on they compute in bfloat16; V100 and T4 are below
 CHECK_TOKENS = 12
 CHANGING_ROPE = ("dynamic", "longrope")  # rotate by the longest sequence of a step, which here is someone else's
 
@@ -196,10 +199,16 @@ def _dtype(name: str, folder: Path, device: torch.device) -> torch.dtype | str:
         return DTYPES[name]
     if name in ("half", "float"):
         return torch.float16 if name == "half" else torch.float32
+    if name not in ("auto", ""):
+        raise ValueError(f"dtype {name!r} is not one of auto, {', '.join(DTYPES)}, half, float")
     if device.type == "cpu":
         stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        return torch.float32 if 2 * stored <= SMALL else torch.bfloat16
-    return "auto"
+        if 2 * stored <= SMALL:
+            return torch.float32
+        # Without instructions for bfloat16 the CPU computes it many times slower: float32 while it fits.
+        fits = 2 * stored <= psutil.virtual_memory().available * FLOAT32_SHARE
+        return torch.float32 if fits and not can_pack(torch.bfloat16) else torch.bfloat16
+    return "auto" if torch.cuda.get_device_capability(device)[0] >= BFLOAT16_MAJOR else torch.float16
 
 
 def _context_length(config: Any, wanted: int | None) -> int:

@@ -62,7 +62,7 @@ class Worker:
         """Put a generation in the queue. Raises Overloaded when the queue is full."""
         limits = self._scheduler.limits
         with self._lock:
-            if self._submitted + len(self._scheduler.waiting) >= limits.max_waiting:
+            if self._submitted + len(self._sequences) >= limits.max_running + limits.max_waiting:
                 raise Overloaded(
                     f"{limits.max_waiting} requests wait already; try again",
                     1 + limits.max_waiting // limits.max_running,
@@ -182,16 +182,17 @@ class Worker:
         self._sequences.pop(sequence.generation.id, None)
 
     def _add(self, generation: Generation, adapter: str | None, sink: Sink) -> None:
+        is_known = adapter is None or adapter in self._adapters
         with self._lock:
             self._submitted -= 1
-        if adapter is not None and adapter not in self._adapters:
+            if is_known:
+                sampler = Sampler(generation.sampling, generation.prompt, self._model.ends)
+                found = None if adapter is None else self._adapters[adapter]
+                sequence = self._sequences[generation.id] = Sequence(generation, found, sampler, sink)
+        if is_known:
+            self._scheduler.add(sequence)
+        else:
             sink(NotReady(f"the adapter {adapter!r} was unloaded while the request waited"))
-            return
-        sampler = Sampler(generation.sampling, generation.prompt, self._model.ends)
-        found = None if adapter is None else self._adapters[adapter]
-        sequence = Sequence(generation, found, sampler, sink)
-        self._sequences[generation.id] = sequence
-        self._scheduler.add(sequence)
 
     def _cancel(self, id_: str) -> None:
         sequence = self._sequences.get(id_)

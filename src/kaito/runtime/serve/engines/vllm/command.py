@@ -53,6 +53,7 @@ class Launch:
     options: Mapping[str, Any] = field(default_factory=dict)
     adapters: Sequence[LoraModule] = ()
     has_cuda: bool = True
+    has_bfloat16: bool = True
 
 
 def render_command(python: str, launch: Launch) -> list[str]:
@@ -89,6 +90,8 @@ def _defaults(launch: Launch) -> dict[str, Any]:
         # The fused all-reduce is wrong on GPUs without NVLink peers, and gains little on the others.
         fused = {"compilation-config.pass_config.fuse_allreduce_rms": "False"}
         defaults |= {"gpu-memory-utilization": UTILIZATION, **fused}
+    if not launch.has_bfloat16:
+        defaults["dtype"] = "half"
     return defaults
 
 

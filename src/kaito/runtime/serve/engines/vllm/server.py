@@ -49,14 +49,26 @@ class VllmServer:
     """Implements `base.Lifecycle`. `url` is where the child answers."""
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], *, has_cuda: bool, python: str = sys.executable
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        has_cuda: bool,
+        has_bfloat16: bool = True,
+        python: str = sys.executable,
     ) -> None:
         self._settings = settings
         self._environ = environ
         self._scratch = Path(tempfile.mkdtemp(prefix="kaito-adapters-"))
         adapters = lora_modules(settings.adapters, self._scratch)
         self._launch = Launch(
-            settings.model_dir, settings.model_name, _free_port(), settings.engine_options, adapters, has_cuda
+            settings.model_dir,
+            settings.model_name,
+            _free_port(),
+            settings.engine_options,
+            adapters,
+            has_cuda,
+            has_bfloat16,
         )
         self._command = render_command(python, self._launch)
         self._process: asyncio.subprocess.Process | None = None
