@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kaito.catalog.architecture import ConfigIncomplete, known_families, parse_config
-from kaito.estimate.parameters import active_parameters, total_parameters
+from kaito.catalog.parameters import active_parameters, total_parameters
 
 
 @pytest.fixture(scope="module")

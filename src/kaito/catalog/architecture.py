@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from kaito.catalog.attention import STATEFUL, WINDOWED, WITHOUT, CacheGroup, kept_by, layer_kinds, window_of
+
 
 class ConfigIncomplete(ValueError):
     """A config lacks what sizing needs. The text names the keys that were looked for."""
@@ -70,13 +72,15 @@ class Architecture(msgspec.Struct, frozen=True):
     context_length: int | None
     tied: bool
     traits: Traits
+    cache: tuple[CacheGroup, ...] = ()
+    """What the layers keep of each token."""
     sliding_layers: int = 0
     """Layers that see only a window, and keep KV for no more."""
     window: int | None = None
     linear_layers: int = 0
-    """Layers with a state of fixed size instead of a KV cache (Mamba, linear attention)."""
+    """Layers without a KV cache: a state of fixed size (Mamba, linear attention), or a feed-forward part alone."""
     state_bytes: int = 0
-    """Of all those layers, for one request."""
+    """Of all layers with a state, for one request."""
     latent: Latent | None = None
     experts: Experts | None = None
     quantization_bits: int | None = None
@@ -113,6 +117,9 @@ _FAMILIES: Mapping[str, Traits] = {
     "falcon": Traits(norms=2, final_norms=2, gated=False),
 }
 _TIED_BY_DEFAULT = frozenset({"gpt2", "gemma2", "gemma3_text", "falcon", "cohere"})
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "attention_heads")
+_WITHOUT_HEADS = frozenset({"mamba", "mamba2", "falcon_mamba"})
 _NESTED = ("text_config", "llm_config", "language_config")
 
 
@@ -129,30 +136,46 @@ def parse_config(config: Mapping[str, Any]) -> Architecture:
     flat = _flatten(config)
     family = str(flat.get("model_type", ""))
     hidden = _number(flat, "hidden_size", "n_embd", "d_model")
-    layers = _number(flat, "num_hidden_layers", "n_layer", "num_layers")
-    heads = _number(flat, "num_attention_heads", "n_head", "num_heads")
-    traits = _traits(flat, family)
-    sliding, linear = _layer_kinds(flat, layers)
+    layers = _layers(flat)
+    heads = 1 if family in _WITHOUT_HEADS else _number(flat, *_HEADS)
+    kv_heads, head_dim = _kv_heads(flat, heads), _optional(flat, "head_dim", "attention_head_dim") or hidden // heads
+    kinds = layer_kinds(flat, layers)
+    kept = kept_by(flat, layers=layers, heads=heads, kv_heads=kv_heads, head_dim=head_dim)
     return Architecture(
         family=family,
         hidden=hidden,
         layers=layers,
         heads=heads,
-        kv_heads=_kv_heads(flat, heads),
-        head_dim=int(flat.get("head_dim") or hidden // heads),
-        intermediate=int(flat.get("intermediate_size") or flat.get("n_inner") or 4 * hidden),
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        intermediate=_intermediate(flat) or 4 * hidden,
         vocabulary=_number(flat, "vocab_size"),
-        context_length=_optional(flat, "max_position_embeddings", "n_positions", "max_sequence_length"),
+        context_length=_optional(flat, "max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len"),
         tied=bool(flat.get("tie_word_embeddings", family in _TIED_BY_DEFAULT)),
-        traits=traits,
-        sliding_layers=sliding,
-        window=_optional(flat, "sliding_window"),
-        linear_layers=linear,
-        state_bytes=_state_bytes(flat, linear),
+        traits=_traits(flat, family),
+        cache=kept.groups,
+        sliding_layers=sum(kind in WINDOWED for kind in kinds),
+        window=window_of(flat),
+        linear_layers=sum(kind in STATEFUL or kind in WITHOUT for kind in kinds),
+        state_bytes=kept.state_bytes,
         latent=_latent(flat),
         experts=_experts(flat),
         quantization_bits=_quantization_bits(config),
     )
+
+
+def _layers(config: Mapping[str, Any]) -> int:
+    """Some hybrids name each layer and not their number."""
+    named = config.get("layers_block_type") or config.get("hybrid_override_pattern") or ()
+    return _optional(config, *_LAYERS) or len(named) or _number(config, *_LAYERS)
+
+
+def _intermediate(config: Mapping[str, Any]) -> int | None:
+    """The inner width of a feed-forward part; the widest where it differs by layer."""
+    sizes = config.get("intermediate_size")
+    if isinstance(sizes, list):
+        return max((size for size in sizes if isinstance(size, int)), default=None)
+    return _optional(config, "intermediate_size", "n_inner", "ffn_hidden_size", "ffn_dim")
 
 
 def _flatten(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,7 +206,9 @@ def _kv_heads(config: Mapping[str, Any], heads: int) -> int:
         return 1 if config.get("multi_query", True) else heads
     if config.get("multi_query"):
         return 1
-    return _optional(config, "num_key_value_heads", "num_kv_heads", "n_head_kv") or heads
+    own = config.get("attn_config")  # MPT, DBRX
+    inner = _optional(own, "kv_n_heads") if isinstance(own, Mapping) else None
+    return _optional(config, "num_key_value_heads", "num_kv_heads", "n_head_kv") or inner or heads
 
 
 def _traits(config: Mapping[str, Any], family: str) -> Traits:
@@ -195,45 +220,6 @@ def _traits(config: Mapping[str, Any], family: str) -> Traits:
     if family == "falcon" and config.get("new_decoder_architecture"):
         traits = msgspec.structs.replace(traits, norms=4)
     return traits
-
-
-def _layer_kinds(config: Mapping[str, Any], layers: int) -> tuple[int, int]:
-    """How many layers see a window only, and how many keep a fixed state."""
-    kinds = config.get("layer_types") or config.get("layers_block_type")
-    if isinstance(kinds, list):
-        sliding = sum(kind in ("sliding_attention", "chunked_attention") for kind in kinds[:layers])
-        linear = sum(kind in ("linear_attention", "mamba", "mlp", "moe") for kind in kinds[:layers])
-        return sliding, linear
-    pattern = config.get("hybrid_override_pattern")  # Nemotron-H: M is Mamba, * attention, - a plain MLP
-    if isinstance(pattern, str):
-        return 0, layers - pattern[:layers].count("*")
-    if _optional(config, "sliding_window") and config.get("use_sliding_window", True):
-        every = _optional(config, "sliding_window_pattern")
-        return (layers - layers // every if every else layers), 0
-    return 0, 0
-
-
-def _state_bytes(config: Mapping[str, Any], linear: int) -> int:
-    """A matrix for each head in 32 bit and the last inputs of the convolution in 16 bit, for each layer with a state.
-
-    Gated delta net as in Qwen3-Next, Mamba 2 as in arXiv 2405.21060. A layer that is a feed-forward part has none.
-    """
-    if value_heads := _optional(config, "linear_num_value_heads"):
-        key, value = _number(config, "linear_key_head_dim"), _number(config, "linear_value_head_dim")
-        width = 2 * _number(config, "linear_num_key_heads") * key + value_heads * value
-        return linear * (value_heads * key * value * 4 + width * (_kernel(config, "linear_conv_kernel_dim") - 1) * 2)
-    heads, state = _optional(config, "mamba_num_heads"), _optional(config, "ssm_state_size")
-    if heads is None or state is None:
-        return 0
-    inner = heads * _number(config, "mamba_head_dim")
-    width = inner + 2 * (_optional(config, "n_groups") or 1) * state
-    kinds = config.get("hybrid_override_pattern")
-    layers = kinds.count("M") if isinstance(kinds, str) else linear
-    return layers * (inner * state * 4 + width * (_kernel(config, "conv_kernel") - 1) * 2)
-
-
-def _kernel(config: Mapping[str, Any], name: str) -> int:
-    return _optional(config, name) or 4
 
 
 def _latent(config: Mapping[str, Any]) -> Latent | None:
@@ -253,7 +239,7 @@ def _experts(config: Mapping[str, Any]) -> Experts | None:
     count = _optional(config, "num_local_experts", "num_experts", "n_routed_experts")
     if count is None:
         return None
-    width = _optional(config, "moe_intermediate_size") or _number(config, "intermediate_size")
+    width = _optional(config, "moe_intermediate_size", "expert_ffn_hidden_size") or _number(config, "intermediate_size")
     shared = (
         _optional(config, "shared_expert_intermediate_size") or (_optional(config, "n_shared_experts") or 0) * width
     )

@@ -13,6 +13,9 @@ import msgspec
 import yaml
 
 from kaito.catalog.architecture import Architecture
+from kaito.catalog.attention import CacheGroup, parse_groups
+from kaito.catalog.lora import adapter_width
+from kaito.catalog.parameters import active_parameters
 
 GATED_LICENCES = ("llama", "gemma")
 
@@ -32,6 +35,8 @@ class Figures(msgspec.Struct, frozen=True):
     quantization_bits: int | None = None
     vocabulary: int | None = None
     intermediate: int | None = None
+    cache: tuple[CacheGroup, ...] = ()
+    """What groups of layers keep of each token; empty where all layers keep alike, as the fields above say."""
     sliding_layers: int | None = None
     """Layers that keep KV for no more than `window` tokens."""
     window: int | None = None
@@ -43,6 +48,10 @@ class Figures(msgspec.Struct, frozen=True):
     """Of a mixture of experts, what one token goes through, as its publisher states it."""
     mixture: bool = False
     """A mixture of experts: adapters then go on attention only."""
+    tied: bool = False
+    """Whether the output layer is the embedding table, and no second one."""
+    adapter_width: int | None = None
+    """The sum of in + out over all linear layers; None: as the other figures say."""
 
 
 def figures_of(shape: Architecture, weights_bytes: int | None) -> Figures:
@@ -60,13 +69,25 @@ def figures_of(shape: Architecture, weights_bytes: int | None) -> Figures:
         qk_rope_head_dim=latent.rope_dim if latent else None,
         quantization_bits=shape.quantization_bits,
         vocabulary=shape.vocabulary,
-        intermediate=shape.intermediate,
+        intermediate=_inner_width(shape),
+        cache=shape.cache,
         sliding_layers=shape.sliding_layers,
         window=shape.window,
         linear_layers=shape.linear_layers,
         state_bytes=shape.state_bytes,
         mixture=shape.experts is not None,
+        tied=shape.tied,
+        adapter_width=adapter_width(shape),
+        active_parameters=max(0, active_parameters(shape)) or None if shape.experts else None,
     )
+
+
+def _inner_width(shape: Architecture) -> int:
+    """What one token's feed-forward part is wide at most: the dense layers', or its experts' together."""
+    if shape.experts is None:
+        return shape.intermediate
+    experts = shape.experts.active * shape.experts.width + shape.experts.shared_width
+    return max(experts, shape.intermediate if shape.experts.dense_layers else 0)
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -158,8 +179,11 @@ def _models() -> Mapping[str, Model]:
     return models
 
 
+_NOT_NUMBERS = frozenset({"cache", "mixture", "tied"})
+
+
 def _parse(row: Mapping[str, str]) -> Model:
-    numbers = (name for name in Figures.__struct_fields__ if name != "mixture" and row.get(name))
+    numbers = (name for name in Figures.__struct_fields__ if name not in _NOT_NUMBERS and row.get(name))
     figures: dict[str, Any] = {name: int(row[name]) for name in numbers}
     return Model(
         name=row["huggingface"].rpartition("/")[2].lower(),
@@ -167,7 +191,9 @@ def _parse(row: Mapping[str, str]) -> Model:
         architecture=row["architecture"],
         licence=row["licence"],
         quantization=row["quantization"],
-        figures=Figures(**figures, mixture=row["mixture"] == "yes"),
+        figures=Figures(
+            **figures, cache=parse_groups(row["cache"]), mixture=row["mixture"] == "yes", tied=row["tied"] == "yes"
+        ),
     )
 
 

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from kaito.api.validation import Rules, validate, warnings
-from kaito.api.workspace import GROUP, Workspace
+from kaito.api.config_validation import check_inference_config, check_training_config
+from kaito.api.core import Node
+from kaito.api.validation import Rules, match_labels, validate, warnings
+from kaito.api.workspace import GROUP, Preset, Workspace
 from kaito.catalog.architecture import ConfigIncomplete
-from kaito.catalog.instances import (
-    InstanceType,
-    find_instance_type,
-    instance_types,
-    nearest_instance_types,
-)
+from kaito.catalog.instances import InstanceType, find_instance_type, instance_types, nearest_instance_types
 from kaito.catalog.models import Model, find_model, nearest_models
+from kaito.catalog.prices import Price, price_of
 from kaito.cli.errors import CommandError, UsageError
 from kaito.cli.manifests import read_manifests
-from kaito.cli.plan_config import Asked, read_asked
-from kaito.cli.tables import align
-from kaito.estimate import DEFAULT_CONTEXT, Estimate, estimate_serving, estimate_tuning, in_words
+from kaito.cli.plan_nodes import Nodes, nodes_for
+from kaito.estimate import Estimate
+from kaito.estimate.advice import advise
 from kaito.estimate.alternatives import alternatives
+from kaito.estimate.request import Request, epochs_of, estimate_request, read_request
 
-BAR = 50
+KEYS = {True: "training_config.yaml", False: "inference_config.yaml"}
+Other = tuple[InstanceType, Estimate, Price | None]
 
 
 class DoesNotFit(CommandError):
@@ -34,13 +34,39 @@ class DoesNotFit(CommandError):
 
 
 @dataclass(frozen=True)
+class World:
+    """What is there already: ConfigMaps by name, and nodes; None where nobody looked."""
+
+    configs: Mapping[str, Mapping[str, str]]
+    nodes: tuple[Node, ...] | None = None
+    is_cluster: bool = False
+    region: str = ""
+
+
+@dataclass(frozen=True)
 class Plan:
     workspace: Workspace
-    model: Model
     instance: InstanceType
-    estimate: Estimate
-    others: list[tuple[InstanceType, Estimate]]
+    model: Model | None
+    """None for a template, which says itself what it runs."""
+    request: Request | None
+    estimate: Estimate | None
+    price: Price | None
+    """Of one node."""
+    others: list[Other]
+    nodes: Nodes | None
+    """Nodes that exist; None where nobody looked."""
+    epochs: float
     warnings: list[str]
+
+    @property
+    def fits(self) -> bool:
+        enough = self.nodes is None or not self.nodes.is_all or self.nodes.count >= self.node_count
+        return (self.estimate is None or self.estimate.fits) and enough
+
+    @property
+    def node_count(self) -> int:
+        return self.estimate.nodes if self.estimate else self.workspace.resource.count or 1
 
 
 @dataclass(frozen=True)
@@ -50,44 +76,88 @@ class PlanOptions:
     context: int | None = None
     model_folder: Path | None = None
     is_offline: bool = False
+    region: str = ""
 
 
-def make_plans(sources: list[str], options: PlanOptions) -> list[Plan]:
-    """A plan for each Workspace of the manifests. Raises UsageError for one that would be refused."""
+def read_workspaces(sources: list[str]) -> tuple[list[tuple[str, dict[str, Any]]], list[dict[str, Any]]]:
+    """(where, Workspace) of the manifests, and all their objects. Raises UsageError where there is no Workspace."""
     manifests = list(read_manifests(sources))
-    workspaces = [
+    found = [
         (where, manifest)
         for where, manifest in manifests
         if manifest["kind"] == "Workspace" and str(manifest.get("apiVersion", "")).startswith(GROUP)
     ]
-    if not workspaces:
+    if not found:
         raise UsageError(f"{', '.join(sources)} holds no Workspace of {GROUP}")
-    others = [manifest for _, manifest in manifests]
-    return [_plan(where, manifest, others, options) for where, manifest in workspaces]
+    return found, [manifest for _, manifest in manifests]
 
 
-def _plan(where: str, manifest: dict[str, Any], manifests: list[dict[str, Any]], options: PlanOptions) -> Plan:
+def world_of(manifests: list[dict[str, Any]]) -> World:
+    """What the manifests themselves hold beside Workspaces."""
+    configs = {m["metadata"]["name"]: m.get("data") or {} for m in manifests if m["kind"] == "ConfigMap"}
+    nodes = tuple(msgspec.convert(m, Node) for m in manifests if m["kind"] == "Node")
+    return World(configs, nodes or None)
+
+
+def make_plan(where: str, manifest: dict[str, Any], world: World, options: PlanOptions) -> Plan:
+    """Raises UsageError for a Workspace that would be refused, CommandError where the model cannot be read."""
     workspace = _valid(where, manifest)
-    work = workspace.tuning or workspace.inference
-    preset = work.preset if work else None
-    found = find_model(preset.name) if preset else None
-    instance = find_instance_type(workspace.resource.instanceType)
-    if found is None or instance is None:
+    nodes = nodes_for(workspace, world.nodes, is_cluster=world.is_cluster)
+    instance = nodes.instance if nodes and nodes.instance else find_instance_type(workspace.resource.instanceType)
+    if instance is None:
+        if not workspace.resource.instanceType:
+            raise _without_nodes(where, workspace)
         raise UsageError(
-            f"{where}: only a preset on a known instance type can be planned",
-            "`kaito models` and `kaito skus` list them",
+            f"{where}: {workspace.resource.instanceType} is not known, so nothing can be planned on it",
+            "`kaito skus` lists the known ones; --instance-types FILE brings your own",
         )
+    region = options.region or world.region
+    preset = _preset(workspace)
+    if preset is None:
+        price = price_of(instance, region)
+        return Plan(workspace, instance, None, None, None, price, [], nodes, 0, warnings(workspace))
+    return _planned(where, workspace, preset, instance, nodes, world, region, options)
+
+
+def _planned(
+    where: str,
+    workspace: Workspace,
+    preset: Preset,
+    instance: InstanceType,
+    nodes: Nodes | None,
+    world: World,
+    region: str,
+    options: PlanOptions,
+) -> Plan:
+    found = find_model(preset.name)
+    assert found is not None, "validated before"
     model = _described(found, options)
-    asked = read_asked(workspace, manifests)
-    estimate = _estimator(workspace, model, asked, options)
-    others = alternatives(instance, instance_types().values(), estimate)
-    chosen = estimate(instance)
-    extra = [asked.warning] if asked.warning else []
-    if instance.architecture != "amd64":
-        extra.append(f"{instance.name} is {instance.architecture}: every image has to be built for it")
-    if asked.tuning and chosen.fits and chosen.batch_size < asked.tuning.batch:
-        extra.append(f"a batch of {asked.tuning.batch} does not fit: the run will halve it until it does")
-    return Plan(workspace, model, instance, chosen, others, [*warnings(workspace), *extra, *chosen.notes])
+    text, missing = _config(workspace, model, world)
+    request = read_request(workspace, model, text, options.context)
+    estimate = estimate_request(request, model, instance)
+    extra = list(advise(workspace, model, instance, request, estimate))
+    others = alternatives(instance, instance_types().values(), _estimator(request, model), region=region)
+    return Plan(
+        workspace,
+        instance,
+        model,
+        request,
+        estimate,
+        price_of(instance, region),
+        others,
+        nodes,
+        epochs_of(workspace, model, text),
+        list(dict.fromkeys([*missing, *warnings(workspace), *extra])),
+    )
+
+
+def _estimator(request: Request, model: Model) -> Callable[[InstanceType], Estimate]:
+    return lambda type_: estimate_request(request, model, type_)
+
+
+def _preset(workspace: Workspace) -> Preset | None:
+    work = workspace.tuning or workspace.inference
+    return work.preset if work else None
 
 
 def _valid(where: str, manifest: dict[str, Any]) -> Workspace:
@@ -95,10 +165,30 @@ def _valid(where: str, manifest: dict[str, Any]) -> Workspace:
         workspace = msgspec.convert(manifest, Workspace)
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {error}") from error
-    faults = validate(workspace, _rules())
+    faults = validate(workspace, _rules(workspace))
     if faults:
         raise UsageError(f"{where}: " + "; ".join(str(fault) for fault in faults))
     return workspace
+
+
+def _rules(workspace: Workspace) -> Rules:
+    """Without an instance type the Workspace is for nodes that exist."""
+    return Rules(
+        node_mode="gpu-provisioner" if workspace.resource.instanceType else "byo",
+        is_model=lambda name: find_model(name) is not None,
+        nearest_models=nearest_models,
+        is_instance_type=lambda name: find_instance_type(name) is not None,
+        nearest_instance_types=nearest_instance_types,
+        allow_data_from=("0.0.0.0/0",),
+    )
+
+
+def _without_nodes(where: str, workspace: Workspace) -> UsageError:
+    labels = ",".join(f"{k}={v}" for k, v in match_labels(workspace.resource.labelSelector).items())
+    return UsageError(
+        f"{where}: no instance type is given, and no nodes are known that carry {labels}",
+        "name resource.instanceType; or, for nodes that exist, add --cluster, or their manifests with -f",
+    )
 
 
 def _described(model: Model, options: PlanOptions) -> Model:
@@ -117,131 +207,24 @@ def _described(model: Model, options: PlanOptions) -> Model:
         raise CommandError(str(error), "choose a model whose config.json describes a language model") from error
 
 
-def _estimator(
-    workspace: Workspace, model: Model, asked: Asked, options: PlanOptions
-) -> Callable[[InstanceType], Estimate]:
-    def estimate(type_: InstanceType) -> Estimate:
-        if workspace.tuning is None:
-            context = options.context or asked.context or DEFAULT_CONTEXT
-            adapters = len(workspace.inference.adapters) if workspace.inference else 0
-            return estimate_serving(model, type_, context=context, cache_bytes=asked.cache_bytes, adapters=adapters)
-        method = workspace.tuning.method.lower()
-        found = estimate_tuning(model, type_, method=method, settings=asked.tuning)
-        if found.fits or asked.tuning is None or asked.tuning.batch == 1:
-            return found
-        one = replace(asked.tuning, batch=1)  # what the run ends at, since it halves the batch
-        return estimate_tuning(model, type_, method=method, settings=one)
-
-    return estimate
-
-
-def _rules() -> Rules:
-    return Rules(
-        node_mode="gpu-provisioner",
-        is_model=lambda name: find_model(name) is not None,
-        nearest_models=nearest_models,
-        is_instance_type=lambda name: find_instance_type(name) is not None,
-        nearest_instance_types=nearest_instance_types,
-        allow_data_from=("0.0.0.0/0",),
-    )
-
-
-def as_data(plan: Plan) -> dict[str, Any]:
-    """For -o json and yaml."""
-    return {
-        "workspace": plan.workspace.metadata.name,
-        "model": plan.model.name,
-        "instanceType": plan.instance.name,
-        "estimate": msgspec.to_builtins(plan.estimate),
-        "alternatives": [
-            {
-                "instanceType": type_.name,
-                "nodes": result.nodes,
-                "perGPU": result.per_gpu_bytes,
-                "priceUSDPerHour": _price(type_, result),
-            }
-            for type_, result in plan.others
-        ],
-        "warnings": plan.warnings,
-    }
-
-
-def as_text(plan: Plan) -> str:
-    estimate, instance = plan.estimate, plan.instance
-    what = f"tuning ({plan.workspace.tuning.method})" if plan.workspace.tuning else "serving"
-    lines = [
-        f"{plan.workspace.metadata.name}: {what} {plan.model.name} on {instance.name}",
-        f"  {'fits' if estimate.fits else 'does not fit'}: {estimate.why}",
-        "",
-        _indent(align(_rows(plan))),
-        "",
-        f"  one GPU  {_bar(estimate)}",
-        *(f"    {name:<12} {in_words(size)}" for name, size in estimate.parts.items() if size),
-    ]
-    lines += ["", f"  {_order(plan)}:", _indent(align(_other_rows(plan)))] if plan.others else []
-    lines += [f"  warning: {warning}" for warning in plan.warnings]
-    return "\n".join(lines)
-
-
-def _rows(plan: Plan) -> list[list[str]]:
-    estimate = plan.estimate
-    rows = [
-        ["weights", in_words(estimate.weights_bytes)],
-        ["KV cache", in_words(estimate.kv_cache_bytes)] if plan.workspace.inference else None,
-        ["beside them, per GPU", in_words(estimate.overhead_bytes)],
-        ["fullest GPU", f"{in_words(estimate.per_gpu_bytes)} of {in_words(estimate.usable_bytes)} usable"],
-        ["nodes", str(estimate.nodes)],
-    ]
-    parallel = [
-        f"{word} {size}"
-        for word, size in (
-            ("tensor", estimate.tensor_parallel),
-            ("pipeline", estimate.pipeline_parallel),
-            ("data", estimate.data_parallel),
-        )
-        if size > 1
-    ]
-    rows.append(["parallelism", ", ".join(parallel)] if parallel else None)
-    rows.append(["longest context", f"{estimate.longest_context} tokens"] if estimate.longest_context else None)
-    rows.append(["requests at once", str(estimate.requests_at_once)] if estimate.requests_at_once else None)
-    rows.append(["largest batch", str(estimate.batch_size)] if estimate.batch_size else None)
-    if estimate.tokens_per_second:
-        minutes = 1e6 / estimate.tokens_per_second / 60
-        rows.append(["a million tokens", f"about {minutes:.1f} minutes of training"])
-    return [row for row in rows if row is not None]
-
-
-def _bar(estimate: Estimate) -> str:
-    if not estimate.usable_bytes:
-        return "unknown"
-    share = estimate.per_gpu_bytes / estimate.usable_bytes
-    filled = min(BAR, round(share * BAR))
-    return f"[{'#' * filled}{'.' * (BAR - filled)}] {share:.0%}"
-
-
-def _other_rows(plan: Plan) -> list[list[str]]:
-    return [
-        [
-            type_.name,
-            f"{result.nodes} node(s)",
-            f"{type_.gpu_count} x {type_.gpu_model}",
-            f"{in_words(result.per_gpu_bytes)} of {in_words(result.usable_bytes)}",
-            f"${price:.2f}/h" if (price := _price(type_, result)) is not None else "price unknown",
-        ]
-        for type_, result in plan.others
-    ]
-
-
-def _price(type_: InstanceType, result: Estimate) -> float | None:
-    return None if type_.price_usd_hour is None else type_.price_usd_hour * result.nodes
-
-
-def _order(plan: Plan) -> str:
-    priced = [type_ for type_, _ in plan.others if type_.price_usd_hour is not None]
-    if not priced:
-        return "alternatives, by GPU memory (no price is known; --instance-types brings your own)"
-    return "alternatives, the cheapest first, then those whose price is not known"
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())
+def _config(workspace: Workspace, model: Model, world: World) -> tuple[str, list[str]]:
+    """The text that the Workspace's ConfigMap holds, or a warning. Raises UsageError for one that would be refused."""
+    work = workspace.tuning or workspace.inference
+    name = work.config if work else ""
+    if not name:
+        return "", []
+    if name not in world.configs:
+        hint = "defaults are planned with" if world.is_cluster else "defaults are planned with; --cluster reads it"
+        where = "neither among the manifests nor in the cluster" if world.is_cluster else "not among the manifests"
+        return "", [f"the ConfigMap {name} is {where}, so {hint}"]
+    key = KEYS[workspace.tuning is not None]
+    text = world.configs[name].get(key)
+    if not isinstance(text, str):
+        raise UsageError(f"the ConfigMap {name} has no key {key}", "add it, or correct the name in the Workspace")
+    if workspace.tuning is not None:
+        faults = check_training_config(text, workspace.tuning.method.lower())
+    else:
+        faults = check_inference_config(text, model.figures.context_length if model.figures else None)
+    if faults:
+        raise UsageError(f"the ConfigMap {name}: " + "; ".join(str(fault) for fault in faults))
+    return text, []

@@ -1,7 +1,7 @@
-"""Other instance types that would do: of the same cloud, the cheapest first where prices are known.
+"""Other instance types that would do: of the same cloud, the cheapest first.
 
-The catalogue has no prices, since they differ by region, contract and day; a file of one's own may bring them. Types
-without one come after those with one, by GPU memory of all nodes together, which prices follow roughly.
+Prices are list prices by the hour (`catalog/prices.py`) or those of a file of one's own. Types without one come after
+those with one, by GPU memory of all nodes together, which prices follow roughly.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from kaito.catalog.instances import InstanceType
+from kaito.catalog.prices import Price, price_of
 from kaito.estimate.result import Estimate
+
+MOST_NODES = 4
 
 
 def alternatives(
@@ -17,9 +20,10 @@ def alternatives(
     candidates: Iterable[InstanceType],
     estimate: Callable[[InstanceType], Estimate],
     *,
+    region: str = "",
     count: int = 5,
-) -> list[tuple[InstanceType, Estimate]]:
-    """The `count` cheapest or smallest types that fit, of the same cloud, GPU resource and architecture."""
+) -> list[tuple[InstanceType, Estimate, Price | None]]:
+    """The `count` cheapest types that fit, of the same cloud, GPU resource and architecture, with a node's price."""
     same = (
         type_
         for type_ in candidates
@@ -27,15 +31,13 @@ def alternatives(
         and (type_.cloud, type_.resource, type_.architecture)
         == (instance.cloud, instance.resource, instance.architecture)
     )
-    found = [(type_, estimate(type_)) for type_ in same]
-    fitting = [(type_, result) for type_, result in found if result.fits and result.nodes <= 4]
-    return sorted(fitting, key=lambda pair: (*_price(*pair), _memory(*pair), pair[1].nodes, pair[0].name))[:count]
+    found = [(type_, estimate(type_), price_of(type_, region)) for type_ in same]
+    fitting = [entry for entry in found if entry[1].fits and entry[1].nodes <= MOST_NODES]
+    return sorted(fitting, key=_rank)[:count]
 
 
-def _memory(instance: InstanceType, estimate: Estimate) -> int:
-    return estimate.nodes * instance.gpu_count * instance.gpu_memory_mib
-
-
-def _price(instance: InstanceType, estimate: Estimate) -> tuple[bool, float]:
-    price = instance.price_usd_hour
-    return (True, 0.0) if price is None else (False, price * estimate.nodes)
+def _rank(entry: tuple[InstanceType, Estimate, Price | None]) -> tuple[bool, float, int, int, str]:
+    type_, estimate, price = entry
+    cost = 0.0 if price is None else price.usd_hour * estimate.nodes
+    memory = estimate.nodes * type_.gpu_count * type_.gpu_memory_mib
+    return price is None, cost, memory, estimate.nodes, type_.name

@@ -38,6 +38,10 @@ class Estimate(msgspec.Struct, frozen=True):
     """Tuning: the largest batch that fits on one GPU; 0 where not known."""
     tokens_per_second: float = 0.0
     """Tuning: from the model's FLOPs, the GPU's data sheet and a stated efficiency; 0 where not known."""
+    context: int = 0
+    """Serving: tokens of one request that this is planned for."""
+    engine: str = ""
+    """Serving: the engine that these GPUs get, "vllm" or "transformers"."""
     parts: dict[str, int] = {}
     """What the fullest GPU holds, by name; the sum is `per_gpu_bytes`."""
     notes: tuple[str, ...] = ()

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 from msgspec.structs import replace as replace_fields
 
-from kaito.catalog.gpus import BF16, FP8, VLLM
 from kaito.catalog.instances import InstanceType
 from kaito.catalog.models import Figures, Model
 from kaito.estimate import activations, kv
+from kaito.estimate.hardware import BUILT_IN, cannot_serve, engine_of, serving_notes
+from kaito.estimate.layout import MAX_NODES, Layout, Parallelism, layouts, misfit, tensor_parallel
 from kaito.estimate.lora import lora_parameters
 from kaito.estimate.result import GIB, Estimate, in_words
 
@@ -22,21 +23,10 @@ ENGINE_BYTES = int(1.3 * GIB)
 STEP_TOKENS = 8192
 """Tokens of one engine step (chunked prefill), which bound the activations."""
 SEQUENCES = 256
-"""Sequences of one step, which bound the logits."""
+"""Sequences of one step, which bound the logits and the requests at once (vLLM's `max-num-seqs`)."""
 WEIGHT_SHARE = 1.02
 """Padding and alignment of loaded weights (KAITO's figure)."""
-MAX_NODES = 64
 DEFAULT_CONTEXT = 2048
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the model is spread: `tensor` within a node, `pipeline` over nodes, `data` copies of it."""
-
-    nodes: int
-    tensor: int
-    pipeline: int
-    data: int
 
 
 @dataclass(frozen=True)
@@ -47,6 +37,12 @@ class Demand:
     cache_bytes: int = kv.CACHE_BYTES
     adapters: int = 0
     adapter_rank: int = 16
+    utilization: float = USABLE_SHARE
+    step_tokens: int = STEP_TOKENS
+    sequences: int = SEQUENCES
+    parallelism: Parallelism = Parallelism()
+    runtime: str = ""
+    """"vllm" or "transformers" where the user says; else by the GPU."""
 
 
 def estimate_serving(
@@ -62,40 +58,36 @@ def estimate_serving(
 
     `cache_bytes` is 1 for an fp8 KV cache; `adapters` are held in memory at `adapter_rank`.
     """
+    return plan_serving(model, instance, Demand(context, cache_bytes, adapters, adapter_rank))
+
+
+def plan_serving(model: Model, instance: InstanceType, demand: Demand) -> Estimate:
+    """As `estimate_serving`, with all that a user's config can say."""
     figures = model.figures
     if figures is None or figures.weights_bytes is None:
         return unknown(model, instance)
     if instance.gpu_count < 1 or instance.gpu_memory_mib < 1:
         return _no_gpu(model, figures, instance)
-    demand = Demand(min(context, figures.context_length or context), cache_bytes, adapters, adapter_rank)
-    usable = usable_bytes(instance)
-    for layout in layouts(figures, instance):
+    engine = engine_of(instance, demand.runtime)
+    demand = replace(demand, context=min(demand.context, figures.context_length or demand.context), runtime=engine)
+    if reason := cannot_serve(model, instance, engine) or misfit(figures, demand.parallelism):
+        return _refused(model, figures, instance, demand, f"{instance.name} cannot serve {model.name}: {reason}")
+    usable = usable_bytes(instance, demand.utilization)
+    for layout in _candidates(figures, instance, usable, demand):
         if per_gpu_bytes(model, figures, layout, demand) <= usable:
             return _fits(model, figures, instance, layout, demand)
     return _too_large(model, figures, instance, demand)
 
 
-def usable_bytes(instance: InstanceType) -> int:
-    return int(instance.gpu_memory_mib * 2**20 * USABLE_SHARE)
+def _candidates(figures: Figures, instance: InstanceType, usable: int, demand: Demand) -> Iterator[Layout]:
+    if demand.runtime == BUILT_IN:
+        yield Layout(1, 1, 1, 1)  # it knows one GPU
+    else:
+        yield from layouts(figures, instance, usable, demand.parallelism)
 
 
-def tensor_parallel(figures: Figures, gpus: int) -> int:
-    """The most GPUs of a node among which the attention heads divide."""
-    heads = figures.heads or gpus
-    return max(size for size in range(1, gpus + 1) if gpus % size == 0 and heads % size == 0)
-
-
-def layouts(figures: Figures, instance: InstanceType) -> Iterator[Layout]:
-    """Candidates, the preferred first: copies on single GPUs of one node, then a node, then more nodes."""
-    gpus = instance.gpu_count
-    weights = figures.weights_bytes or 0
-    if gpus > 1 and weights * 2 <= usable_bytes(instance):
-        yield Layout(1, 1, 1, gpus)
-    tensor = tensor_parallel(figures, gpus)
-    for nodes in range(1, MAX_NODES + 1):
-        stages = nodes * (gpus // tensor)
-        if stages <= max(1, figures.layers or 1):
-            yield Layout(nodes, tensor, stages, 1)
+def usable_bytes(instance: InstanceType, utilization: float = USABLE_SHARE) -> int:
+    return int(instance.gpu_memory_mib * 2**20 * utilization)
 
 
 def memory_parts(
@@ -109,19 +101,24 @@ def memory_parts(
     layers = max(1, figures.layers or 1)
     stage = math.ceil(layers / layout.pipeline) / layers
     adapters = demand.adapters * lora_parameters(figures, demand.adapter_rank) * number_bytes
-    cache = kv.bytes_for_context(figures, demand.context, cache_bytes=demand.cache_bytes)
     parts = {
         "weights": math.ceil((figures.weights_bytes or 0) * WEIGHT_SHARE * stage / layout.tensor),
-        "KV cache": math.ceil(cache * stage / kv.shards(figures, layout.tensor)),
+        "KV cache": math.ceil(_cache_bytes(figures, layout, demand) * stage),
         "adapters": math.ceil(adapters * stage / layout.tensor),
     }
     if not model.builtin:
         parts["activations"] = activations.forward_bytes(
-            figures, STEP_TOKENS, tensor=layout.tensor, number_bytes=number_bytes
+            figures, demand.step_tokens, tensor=layout.tensor, number_bytes=number_bytes
         )
-        parts["logits"] = SEQUENCES * activations.vocabulary(figures) * 4 // layout.tensor
+        parts["logits"] = demand.sequences * activations.vocabulary(figures) * 4 // layout.tensor
         parts["engine"] = ENGINE_BYTES
     return parts
+
+
+def _cache_bytes(figures: Figures, layout: Layout, demand: Demand) -> int:
+    return kv.bytes_for_context(
+        figures, demand.context, cache_bytes=demand.cache_bytes, tensor_parallel=layout.tensor
+    )
 
 
 def per_gpu_bytes(model: Model, figures: Figures, layout: Layout, demand: Demand) -> int:
@@ -146,13 +143,15 @@ def longest_context(model: Model, figures: Figures, layout: Layout, usable: int,
 
 
 def _requests_at_once(model: Model, figures: Figures, layout: Layout, usable: int, demand: Demand) -> int:
+    """What the cache has room for, and no more than the engine takes into one step."""
     parts = memory_parts(model, figures, layout, demand)
     room = usable - (sum(parts.values()) - parts["KV cache"])
-    return (room // parts["KV cache"]) * layout.data if parts["KV cache"] else 0
+    fitting = room // parts["KV cache"] if parts["KV cache"] else demand.sequences
+    return min(fitting, demand.sequences) * layout.data
 
 
 def _fits(model: Model, figures: Figures, instance: InstanceType, layout: Layout, demand: Demand) -> Estimate:
-    usable = usable_bytes(instance)
+    usable = usable_bytes(instance, demand.utilization)
     longest = longest_context(model, figures, layout, usable, demand)
     cache = kv.bytes_for_context(figures, demand.context, cache_bytes=demand.cache_bytes)
     why = (
@@ -164,7 +163,7 @@ def _fits(model: Model, figures: Figures, instance: InstanceType, layout: Layout
         _estimate(model, figures, instance, layout, demand, why),
         longest_context=longest,
         requests_at_once=_requests_at_once(model, figures, layout, usable, demand),
-        notes=tuple(_notes(figures, instance, layout, demand)),
+        notes=tuple(_notes(model, figures, instance, layout, demand)),
     )
 
 
@@ -184,40 +183,62 @@ def _estimate(
         overhead_bytes=_overhead(parts),
         per_gpu_bytes=sum(parts.values()),
         why=why,
-        usable_bytes=usable_bytes(instance),
+        usable_bytes=usable_bytes(instance, demand.utilization),
         parts=parts,
+        engine=demand.runtime,
+        context=demand.context,
     )
 
 
-def _notes(figures: Figures, instance: InstanceType, layout: Layout, demand: Demand) -> Iterator[str]:
+def _notes(
+    model: Model, figures: Figures, instance: InstanceType, layout: Layout, demand: Demand
+) -> Iterator[str]:
     heads = figures.kv_heads or figures.heads or 1
+    used = layout.tensor * layout.pipeline * layout.data
     if layout.tensor > 1 and instance.nvlink is False:
         yield "the GPUs are not joined by NVLink: tensor parallelism runs over PCIe, pipeline stages may be faster"
     if figures.kv_lora_rank and layout.tensor > 1:
         yield "the compressed KV cache is the same on every GPU of the tensor-parallel group"
     elif layout.tensor > heads:
         yield f"{layout.tensor} GPUs share {heads} KV head(s), so the KV cache is held {layout.tensor // heads} times"
-    if layout.tensor < instance.gpu_count and layout.data == 1:
-        yield f"{figures.heads} attention heads do not divide by {instance.gpu_count}, so GPUs are pipeline stages too"
+    if used < layout.nodes * instance.gpu_count:
+        yield f"{used} of the {layout.nodes * instance.gpu_count} GPUs are used"
+    elif layout.tensor < instance.gpu_count and layout.data == 1 and not demand.parallelism.is_given:
+        kv_heads = f" and {heads} KV heads" if heads != figures.heads else ""
+        yield (
+            f"{figures.heads} attention heads{kv_heads} do not divide among {instance.gpu_count} GPUs, so they are "
+            "pipeline stages too"
+        )
     if layout.nodes > 1:
         yield "pipeline stages on several nodes talk over the network at every step"
-    capability = instance.compute_capability
-    if capability is not None and capability < VLLM:
-        yield f"vllm needs compute capability {VLLM}, this has {capability}: only the built-in engine can use it"
-    elif capability is not None and capability < BF16:
-        yield "the GPUs have no bfloat16: models run in float16"
-    if demand.cache_bytes == 1 and capability is not None and capability < FP8:
-        yield f"an fp8 KV cache is computed natively from compute capability {FP8} on, this has {capability}"
+    yield from serving_notes(model, instance, demand.runtime, demand.cache_bytes)
 
 
 def _too_large(model: Model, figures: Figures, instance: InstanceType, demand: Demand) -> Estimate:
+    """The sentence names what is in the way: the engine's own needs, the context, or the one GPU of the engine."""
+    usable = usable_bytes(instance, demand.utilization)
+    if demand.runtime == BUILT_IN or demand.parallelism.is_given:
+        layout = next(iter(_candidates(figures, instance, usable, demand)))
+        need = per_gpu_bytes(model, figures, layout, demand)
+        where = "the built-in engine uses one GPU" if demand.runtime == BUILT_IN else "as its config spreads it"
+        why = (
+            f"{model.name} at {demand.context} tokens needs {in_words(need)} on a GPU, {where}, and {instance.name} "
+            f"has {in_words(usable)} usable"
+        )
+        return _refused(model, figures, instance, demand, why)
     layout = Layout(1, tensor_parallel(figures, instance.gpu_count), 1, 1)
     overhead = _overhead(memory_parts(model, figures, layout, demand))
     why = (
         f"no number of {instance.name} up to {MAX_NODES} serves {model.name} at {demand.context} tokens: of the "
-        f"{in_words(usable_bytes(instance))} usable on a GPU the engine takes {in_words(overhead)}; a shorter context "
+        f"{in_words(usable)} usable on a GPU the engine takes {in_words(overhead)}; a shorter context "
         "or larger GPUs are needed"
     )
+    return _refused(model, figures, instance, demand, why)
+
+
+def _refused(model: Model, figures: Figures, instance: InstanceType, demand: Demand, why: str) -> Estimate:
+    tensor = 1 if demand.runtime == BUILT_IN else tensor_parallel(figures, instance.gpu_count)
+    layout = Layout(1, tensor, 1, 1)
     return replace_fields(_estimate(model, figures, instance, layout, demand, why), fits=False)
 
 

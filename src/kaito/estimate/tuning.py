@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from msgspec.structs import replace as replace_fields
 
-from kaito.catalog.gpus import BF16, INT8, NF4, tflops_16bit
+from kaito.catalog.gpus import tflops_16bit
 from kaito.catalog.instances import InstanceType
 from kaito.catalog.models import Figures, Model
 from kaito.estimate import activations
+from kaito.estimate.hardware import cannot_tune, tuning_notes
 from kaito.estimate.lora import lora_parameters
 from kaito.estimate.result import GIB, Estimate, in_words
 from kaito.estimate.serving import unknown
@@ -20,6 +21,8 @@ FRAMEWORK_BYTES = int(0.9 * GIB)
 USABLE_SHARE = 0.92
 NF4_BYTES = 0.5 + 0.127 / 8
 """Per weight: 4 bits and the double-quantized constants (QLoRA, arXiv 2305.14314, section 3: 0.127 bits)."""
+MXFP4_BITS = 4.25
+"""Per weight: 4 bits and one 8-bit scale for each 32 (OCP Microscaling Formats, section 5.2)."""
 ADAPTER_BYTES = 16
 """Per LoRA parameter in 32 bit: itself, its gradient, Adam's two states."""
 EFFICIENCY = 0.35
@@ -30,13 +33,17 @@ DEFAULT_LENGTH = 2048
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """What a training_config says of memory. `base_bits` 16: as the weights are; 8: 8-bit matrices; 4: NF4."""
+    """What a training_config says of memory. `base_bits` 16: as the weights are; 8: 8-bit matrices; 4: NF4.
+
+    `targets` are the layers with adapters; none named: every linear layer.
+    """
 
     rank: int = DEFAULT_RANK
     batch: int = 1
     length: int = DEFAULT_LENGTH
     checkpointing: bool = True
     base_bits: int = 16
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ def step_memory(
     loss = activations.loss_bytes(figures, tokens)
     return TuningMemory(
         base=base_bytes(figures, settings.base_bits),
-        adapter=lora_parameters(figures, settings.rank) * ADAPTER_BYTES,
+        adapter=lora_parameters(figures, settings.rank, settings.targets) * ADAPTER_BYTES,
         activations=kept + layer,
         logits=kept + loss,
         framework=framework,
@@ -106,13 +113,37 @@ def _dequantized(figures: Figures, settings: TuningSettings) -> int:
 
 
 def base_bytes(figures: Figures, bits: int) -> int:
-    """The frozen weights: as they are, or 4 or 8 bits for all but the embeddings, which PEFT then keeps in 32 bit."""
+    """The frozen weights: as they are, or 4 or 8 bits for the linear layers of the body.
+
+    Whatever else there is, the embeddings and the experts of a mixture, PEFT's `prepare_model_for_kbit_training` keeps
+    in 32 bit.
+    """
     weights = figures.weights_bytes or 0
     if bits == 16 or (figures.quantization_bits or 16) < 16:
         return weights
     parameters = weights // 2
-    embeddings = min(parameters, 2 * activations.vocabulary(figures) * activations.hidden_size(figures))
-    return math.ceil((parameters - embeddings) * (NF4_BYTES if bits == 4 else 1)) + embeddings * 4
+    quantized = min(parameters, _linear_parameters(figures, parameters))
+    return math.ceil(quantized * (NF4_BYTES if bits == 4 else 1)) + (parameters - quantized) * 4
+
+
+def _linear_parameters(figures: Figures, parameters: int) -> int:
+    """Of a dense model all but the embeddings; of a mixture the attention."""
+    hidden = activations.hidden_size(figures)
+    if figures.mixture:
+        query, key_value = activations.query_size(figures), activations.key_value_size(figures)
+        return (figures.layers or 0) * 2 * hidden * (query + key_value)
+    tables = 1 if figures.tied else 2
+    return max(0, parameters - tables * activations.vocabulary(figures) * hidden)
+
+
+def unpacked(model: Model, figures: Figures) -> Figures:
+    """The figures as training sees them: MXFP4 weights, which nothing trains through, are loaded in 16 bit.
+
+    transformers' MXFP4 quantizer is not trainable and unpacks where its kernels are not installed, as in the image.
+    """
+    if model.quantization != "mxfp4" or figures.weights_bytes is None:
+        return figures
+    return replace_fields(figures, weights_bytes=int(figures.weights_bytes * 16 / MXFP4_BITS), quantization_bits=None)
 
 
 def largest_batch(figures: Figures, usable: int, settings: TuningSettings, framework: int = FRAMEWORK_BYTES) -> int:
@@ -120,8 +151,7 @@ def largest_batch(figures: Figures, usable: int, settings: TuningSettings, frame
     low, high = 0, 2**14
     while low < high:
         middle = (low + high + 1) // 2
-        sized = TuningSettings(settings.rank, middle, settings.length, settings.checkpointing, settings.base_bits)
-        if step_memory(figures, sized, framework=framework).total <= usable:
+        if step_memory(figures, replace(settings, batch=middle), framework=framework).total <= usable:
             low = middle
         else:
             high = middle - 1
@@ -156,12 +186,11 @@ def estimate_tuning(
 
     `settings` say more than the method: batch, checkpointing, 8 bits. Without them one sequence at a time has to fit.
     """
-    figures = model.figures
-    if figures is None or figures.weights_bytes is None:
+    if model.figures is None or model.figures.weights_bytes is None:
         return unknown(model, instance)
+    figures = unpacked(model, model.figures)
     asked = settings or TuningSettings(rank=rank, length=length, base_bits=4 if method == "qlora" else 16)
-    limit = min(asked.length, figures.context_length or asked.length)
-    asked = TuningSettings(asked.rank, asked.batch, limit, asked.checkpointing, asked.base_bits)
+    asked = replace(asked, length=min(asked.length, figures.context_length or asked.length))
     framework = 0 if model.builtin else FRAMEWORK_BYTES
     usable = int(instance.gpu_memory_mib * 2**20 * USABLE_SHARE)
     memory = step_memory(figures, asked, framework=framework)
@@ -179,17 +208,21 @@ def _estimate(
     usable: int,
     batch: int,
 ) -> Estimate:
-    at = f"a batch of {asked.batch} x {asked.length}" if asked.batch > 1 else f"{asked.length}"
-    what = f"{method} of {model.name} at {at} tokens needs {in_words(memory.total)} on one GPU"
-    has = f"{instance.name} has {in_words(usable)} usable"
-    cannot = _cannot(instance, asked)
+    cannot = cannot_tune(model, instance, asked.base_bits)
     fits = memory.total <= usable and not cannot
-    why = f"{what}; {has}, room for a batch of {max(1, batch)}" if fits else f"{what}, but {has}"
-    if cannot:
-        why = f"{instance.name} {cannot}"
-    elif not fits and 0 < batch < asked.batch:
-        why += f"; a batch of {batch} fits"
-    base = Estimate(fits, 1, instance.gpu_count, 1, 1, 1, memory.base, 0, memory.total - memory.base, memory.total, why)
+    base = Estimate(
+        fits=fits,
+        nodes=1,
+        gpus_per_node=instance.gpu_count,
+        tensor_parallel=1,
+        pipeline_parallel=1,
+        data_parallel=1,
+        weights_bytes=memory.base,
+        kv_cache_bytes=0,
+        overhead_bytes=memory.total - memory.base,
+        per_gpu_bytes=memory.total,
+        why=f"{instance.name} {cannot}" if cannot else _why(model, instance, method, asked, memory, usable, batch),
+    )
     return replace_fields(
         base,
         usable_bytes=usable,
@@ -201,23 +234,22 @@ def _estimate(
             "activations": max(memory.activations, memory.logits),
             "framework": memory.framework,
         },
-        notes=tuple(_notes(instance, asked)),
+        notes=tuple(tuning_notes(model, instance, asked.base_bits)),
     )
 
 
-def _notes(instance: InstanceType, asked: TuningSettings) -> list[str]:
-    notes = []
-    if instance.gpu_count > 1:
-        notes.append(f"tuning uses one of the {instance.gpu_count} GPUs")
-    if asked.base_bits == 16 and instance.compute_capability is not None and instance.compute_capability < BF16:
-        notes.append("the GPUs have no bfloat16: training runs in float16")
-    return notes
-
-
-def _cannot(instance: InstanceType, asked: TuningSettings) -> str:
-    """Why the GPUs cannot compute with such a base at all; empty where they can or nothing is known."""
-    needed = {4: NF4, 8: INT8}.get(asked.base_bits)
-    has = instance.compute_capability
-    if needed is None or has is None or has >= needed:
-        return ""
-    return f"has compute capability {has}, and a {asked.base_bits}-bit base needs {needed}: take lora or newer GPUs"
+def _why(
+    model: Model,
+    instance: InstanceType,
+    method: str,
+    asked: TuningSettings,
+    memory: TuningMemory,
+    usable: int,
+    batch: int,
+) -> str:
+    at = f"a batch of {asked.batch} x {asked.length}" if asked.batch > 1 else f"{asked.length}"
+    what = f"{method} of {model.name} at {at} tokens needs {in_words(memory.total)} on one GPU"
+    has = f"{instance.name} has {in_words(usable)} usable"
+    if memory.total <= usable:
+        return f"{what}; {has}, room for a batch of {max(1, batch)}"
+    return f"{what}, but {has}" + (f"; a batch of {batch} fits" if 0 < batch < asked.batch else "")

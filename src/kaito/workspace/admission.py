@@ -17,6 +17,7 @@ from kaito.api.faults import Fault
 from kaito.api.transitions import validate_update
 from kaito.api.validation import validate, warnings
 from kaito.api.workspace import GROUP, VERSIONS, Workspace
+from kaito.estimate.advice import admission_advice
 from kaito.kube.admission import Request, Verdict, Webhook, configure_webhooks, serve_admission, serve_certificate
 from kaito.kube.certificates import Certificate, obtain_certificate
 from kaito.kube.client import Client
@@ -54,7 +55,8 @@ def workspace_webhook(client: Client, settings: Settings, now: Callable[[], date
             new = _in_namespace(new, request.namespace)
             cause = await look_up(client, settings, new, old, now())
             told = [f"{_place_of(cause, new)}: {cause.text}"] if cause else []
-        return Verdict(told, warnings(new))
+        advice = [] if told or settings.node_mode == "byo" else admission_advice(new)
+        return Verdict(told, [*warnings(new), *advice])
 
     return Webhook(WEBHOOK_NAME, WEBHOOK_PATH, GROUP, VERSIONS, "workspaces", review)
 

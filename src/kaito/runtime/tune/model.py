@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.pytorch_utils import Conv1D
 
 from kaito.runtime.errors import InputError
 from kaito.runtime.tune.config import ModelConfig, TuningConfig
@@ -109,12 +110,15 @@ def lora_config(given: Mapping[str, Any], model: Any, preset: str) -> LoraConfig
 
 
 def linear_modules(model: Any, left_out: Iterable[str]) -> list[str]:
-    """The names of all linear layers but the output layer, quantized ones too: short, as other engines read them."""
+    """The names of all linear layers but the output layer, quantized ones too: short, as other engines read them.
+
+    GPT-2's Conv1D is a linear layer under another name.
+    """
     head = model.get_output_embeddings()
     names = {
         name.rpartition(".")[2]
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head
     }
     return sorted(names - set(left_out))
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
-
-import yaml
 
 from kaito.api.workspace import ANNOTATION_BYPASS_CHECKS, EstimateStatus, Workspace
 from kaito.catalog.instances import InstanceType, find_instance_type
 from kaito.catalog.models import Model, find_model
-from kaito.estimate import DEFAULT_CONTEXT, Estimate, estimate_serving, estimate_tuning
+from kaito.estimate import Estimate
+from kaito.estimate.request import estimate_request, read_request
 from kaito.workspace.causes import Cause
-from kaito.workspace.names import INFERENCE_CONFIG
+from kaito.workspace.names import config_key
 from kaito.workspace.observe import Observed
 from kaito.workspace.plan.byo import existing_instance
 from kaito.workspace.references import named_preset
@@ -112,30 +110,9 @@ def cause_of_smallness(workspace: Workspace, sizing: Sizing) -> Cause | None:
 
 
 def _estimate(observed: Observed, model: Model, instance: InstanceType) -> Estimate:
-    tuning = observed.workspace.tuning
-    return _estimated(model, instance, tuning.method.lower() if tuning else "", context_length(observed))
-
-
-@lru_cache(maxsize=4096)
-def _estimated(model: Model, instance: InstanceType, method: str, context: int) -> Estimate:
-    """Kept, since thousands of Workspaces ask for the same few; `method` is empty for serving."""
-    if method:
-        return estimate_tuning(model, instance, method=method)
-    return estimate_serving(model, instance, context=context)
-
-
-def context_length(observed: Observed) -> int:
-    """Tokens of one request: the user's `vllm.max-model-len`, else the default."""
     config = observed.user_config
-    return _longest(config.data.get(INFERENCE_CONFIG, "")) if config else DEFAULT_CONTEXT
-
-
-@lru_cache(maxsize=1024)
-def _longest(text: str) -> int:
-    parsed = yaml.safe_load(text) if text else None
-    section = parsed.get("vllm") if isinstance(parsed, dict) else None
-    wanted = section.get("max-model-len") if isinstance(section, dict) else None
-    return wanted if isinstance(wanted, int) and wanted > 0 else DEFAULT_CONTEXT
+    text = config.data.get(config_key(observed.workspace), "") if config else ""
+    return estimate_request(read_request(observed.workspace, model, text), model, instance)
 
 
 def _gi(size: int) -> str:
