@@ -88,7 +88,9 @@ def cell(model: Model, figures: Figures, type_: InstanceType, kaito_gib: int, to
     theirs = kaito_nodes(figures, type_.gpu_count, kaito_gib, tokens)
     ours = estimate.nodes if estimate.fits else None
     text = f"{estimate.nodes}: {layout(estimate)}" if estimate.fits else "no"
-    return text if ours == theirs else f"{text} (KAITO {theirs or 'no'}{reason(figures, estimate, theirs, tokens)})"
+    return (
+        text if ours == theirs else f"{text} (KAITO {theirs or 'no'}{reason(model, figures, estimate, theirs, tokens)})"
+    )
 
 
 def layout(estimate: Estimate) -> str:
@@ -96,11 +98,13 @@ def layout(estimate: Estimate) -> str:
     return " ".join(f"{name}{size}" for name, size in pairs if size > 1) or "1 GPU"
 
 
-def reason(figures: Figures, estimate: Estimate, theirs: int | None, tokens: int) -> str:
+def reason(model: Model, figures: Figures, estimate: Estimate, theirs: int | None, tokens: int) -> str:
     """Letters of the legend: what of the two formulas is apart for this cell."""
+    if not estimate.fits and theirs:
+        return " q" if model.quantization else " v" if estimate.engine == "transformers" else " m"
     letters = ""
     fewer = estimate.fits and (theirs is None or estimate.nodes < theirs)
-    if fewer and (figures.sliding_layers or figures.linear_layers) and tokens > DEFAULT_CONTEXT:
+    if fewer and (figures.sliding_layers or figures.linear_layers or figures.cache) and tokens > DEFAULT_CONTEXT:
         letters += "w"
     if fewer and estimate.pipeline_parallel > 1 and tokens > DEFAULT_CONTEXT:
         letters += "p"
@@ -123,11 +127,14 @@ nodes and how the model is spread over their GPUs (TP tensor, PP pipeline, DP co
 
 | letter | what is apart |
 |---|---|
-| w | KAITO charges layers with a sliding window or a fixed state as if they kept the whole context |
+| w | KAITO charges layers with a window, a fixed state or compressed entries as if they kept the whole context |
 | p | KAITO does not spread the KV cache over pipeline stages, so long contexts take more nodes or end in an error |
 | o | KAITO adds 5 % of the weights and rounds one GPU up even when the division is exact |
 | c | KAITO divides a compressed (MLA) cache among the GPUs of a node; each holds all of it |
-| h | the attention heads do not divide by the GPUs, so the model is cut by layers, and the fullest stage counts |
+| h | the attention heads or the KV heads do not divide by the GPUs, so the model is cut by layers, and the fullest \
+stage counts |
+| v | vllm does not run on these GPUs, and the built-in engine uses one of them and no more nodes |
+| q | the weights' number format does not run on these GPUs |
 | m | the GPU's memory is what programs can use rather than the number on the box, activations and logits are \
 counted by the model's shape instead of 2.3 GiB for all, and KV is not cut beyond the number of KV heads |
 
@@ -135,8 +142,7 @@ A letter names the likely chief cause; several may work together. KAITO's formul
 its own catalogue also counts those of gpt-oss twice (121.54Gi for gpt-oss-120b, which is 60.77 GiB), since it adds up
 every safetensors file of the repository.
 
-Weights, heads and contexts are those of the models' configs. For Gemma 4, DeepSeek V4 and the Nemotrons whose layer
-kinds are not in the catalogue every layer is charged at full attention, so their full contexts are upper bounds."""
+Weights, heads and contexts are those of the models' configs."""
 
 
 def _print_speed() -> None:

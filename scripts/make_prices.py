@@ -3,8 +3,8 @@
     python scripts/make_prices.py azure=zz_generated.pricing.go aws=zz_generated.pricing_aws.go gcp=initial-prices.json
 
 The files are those of `pkg/providers/pricing` in Azure/karpenter-provider-azure, aws/karpenter-provider-aws and
-cloudpilot-ai/karpenter-provider-gcp: on-demand prices for Linux in US dollars an hour, from the clouds' own price lists.
-Only instance types of the catalogue are taken. Dates go into `price-sources.csv` by hand.
+cloudpilot-ai/karpenter-provider-gcp: on-demand prices for Linux in US dollars an hour, from the clouds' own
+price lists. Only instance types of the catalogue are taken. Dates go into `price-sources.csv` by hand.
 """
 
 import csv

@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from kaito.catalog.models import find_model, nearest_models, tuning_config
+from kaito.catalog.engine import engine_flags
+from kaito.catalog.models import find_model, model_names, nearest_models, tuning_config
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,40 @@ def test_names_lead_to_a_model(name: str, huggingface: str) -> None:
     found = find_model(name)
     assert found is not None
     assert found.huggingface == huggingface
-    assert found.source == {"huggingface": huggingface, "revision": "main"}
+    assert found.source == {"huggingface": huggingface, "revision": found.revision}
+
+
+def test_presets_are_pinned_to_a_commit_and_others_follow_main() -> None:
+    phi, other = find_model("phi-3-mini-128k-instruct"), find_model("someone/some-model")
+    assert phi is not None
+    assert other is not None
+    assert (phi.revision, other.revision) == ("072cb7562cb8c4adf682a8e186aaafa49469eb5d", "main")
+    assert phi.image == "mcr.microsoft.com/aks/kaito/kaito-phi-3-mini-128k-instruct:0.2.0"
+    known = [model for name in model_names() if (model := find_model(name)) and model.revision != "main"]
+    assert len({model.huggingface for model in known}) == 30
+    assert all(len(model.revision) == 40 for model in known)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        pytest.param(
+            "qwen/qwen3.5-9b", {"tool-call-parser": "qwen3_coder", "gdn-prefill-backend": "triton"}, id="name"
+        ),
+        pytest.param(
+            "gpt-oss-20b", {"reasoning-parser": "openai_gptoss", "tool-call-parser": "openai"}, id="by family"
+        ),
+        pytest.param("deepseek-r1-distill-llama-8b", {"reasoning-parser": "deepseek_r1"}, id="the longest beginning"),
+        pytest.param("deepseek-ai/DeepSeek-V4-Pro", {"kv-cache-dtype": "fp8"}, id="a cache format"),
+        pytest.param("phi-3-mini-128k-instruct", {}, id="nothing of its own"),
+    ],
+)
+def test_what_vllm_has_to_be_told(name: str, flags: dict[str, str]) -> None:
+    found = find_model(name)
+    assert found is not None
+    told = engine_flags(found)
+    assert flags.items() <= told.items()
+    assert told.get("enable-auto-tool-choice", False) is ("tool-call-parser" in told)
 
 
 @pytest.mark.parametrize("name", ["", "phi-9", "a/", "/b", "a/b/c"])

@@ -60,7 +60,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "runs", "not_runs"),
     [
-        pytest.param("Standard_NC6s_v3", {"vllm", "qlora (NF4)"}, {"bfloat16", "8-bit base", "fp8"}, id="V100"),
+        pytest.param("Standard_NC6s_v3", {"transformers", "qlora (NF4)"}, {"vllm", "bfloat16", "fp8"}, id="V100"),
         pytest.param("Standard_NC4as_T4_v3", {"vllm", "8-bit base"}, {"bfloat16"}, id="T4"),
         pytest.param("Standard_NC24ads_A100_v4", {"bfloat16"}, {"fp8"}, id="A100"),
         pytest.param("Standard_ND96isr_H100_v5", {"fp8"}, set(), id="H100"),

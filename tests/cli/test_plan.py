@@ -3,9 +3,14 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+
+from kaito.api import crds
+from tests.support.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
@@ -95,11 +100,146 @@ def test_an_unknown_model_offline_ends_with_1_and_a_way_out(tmp_path: Path, monk
 def test_ones_own_types_bring_prices_and_errors_with_their_line(tmp_path: Path) -> None:
     file = tmp_path / "types.yaml"
     row = "- {name: my.box, cloud: azure, gpu_model: NVIDIA L40S, gpu_count: 2, gpu_memory_mib: 45776"
-    file.write_text(row + ", compute_capability: 8.9, price_usd_hour: 2.5}\n")
+    file.write_text(row + ", compute_capability: 8.9, price_usd_hour: 0.25}\n")
     shown = plan(EXAMPLE.read_text(), "--instance-types", str(file)).stdout
     assert "the cheapest first" in shown
-    assert "$2.50/h" in shown
+    assert "$0.25/h" in shown
     file.write_text(row + ", price_usd_hour: cheap}\n")
     refused = plan(EXAMPLE.read_text(), "--instance-types", str(file))
     assert refused.returncode == 2
     assert "line 1" in refused.stderr
+
+
+SERVING = """
+apiVersion: kaito.sh/v1beta1
+kind: Workspace
+metadata: {name: llama}
+resource:
+  instanceType: Standard_ND96isr_H100_v5
+  labelSelector: {matchLabels: {apps: llama}}
+inference:
+  preset: {name: llama-3.3-70b-instruct}
+"""
+
+
+def test_the_text_has_the_split_the_cost_and_the_cheapest_first() -> None:
+    done = plan(SERVING)
+    assert done.returncode == 0, done.stderr
+    assert "serving (vllm) llama-3.3-70b-instruct on Standard_ND96isr_H100_v5 (8 x NVIDIA H100)" in done.stdout
+    assert "[WWW" in done.stdout
+    assert "tensor 8" in done.stdout
+    assert "$98.32 an hour (eastus, list price of 2026-06-18)" in done.stdout
+    assert "is gated: name a Secret with HF_TOKEN" in done.stdout
+    prices = [float(word.strip("$").removesuffix("/h")) for word in done.stdout.split() if word.endswith("/h")]
+    assert prices == sorted(prices)
+    assert len(prices) == 5
+
+
+def test_another_region_has_other_prices_and_an_unknown_one_is_refused() -> None:
+    (there,) = json.loads(plan(SERVING, "-o", "json", "--region", "westeurope").stdout)
+    assert there["price"]["region"] == "westeurope"
+    refused = plan(SERVING, "--region", "westeurop")
+    assert refused.returncode == 2
+    assert "westeurope" in refused.stderr
+
+
+def test_training_data_of_a_known_length_have_a_time_and_a_price() -> None:
+    (found,) = json.loads(plan(EXAMPLE.read_text(), "--tokens", "1000000", "-o", "json").stdout)
+    training = found["tuning"]
+    assert training["epochs"] == 3
+    assert training["seconds"] == pytest.approx(3 * training["secondsPerMillionTokens"])
+    assert training["usd"] == pytest.approx(found["usdPerHour"] * training["seconds"] / 3600)
+    assert "for 3 epochs" in plan(EXAMPLE.read_text(), "--tokens", "1000000").stdout
+
+
+def test_yaml_is_the_same_as_json() -> None:
+    assert yaml.safe_load(plan(SERVING, "-o", "yaml").stdout) == json.loads(plan(SERVING, "-o", "json").stdout)
+
+
+def test_a_template_says_itself_what_it_needs() -> None:
+    text = SERVING.replace("  preset: {name: llama-3.3-70b-instruct}", "  template: {spec: {containers: []}}")
+    done = plan(text)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to estimate" in done.stdout
+    assert "$98.32 an hour" in done.stdout
+
+
+def node(name: str, product: str = "NVIDIA-A100-SXM4-80GB", ready: str = "True") -> str:
+    return f"""
+---
+apiVersion: v1
+kind: Node
+metadata:
+  name: {name}
+  labels:
+    apps: llama
+    kubernetes.io/arch: amd64
+    nvidia.com/gpu.product: {product}
+    nvidia.com/gpu.count: "4"
+    nvidia.com/gpu.memory: "81920"
+    nvidia.com/gpu.compute.major: "8"
+    nvidia.com/gpu.compute.minor: "0"
+status:
+  allocatable: {{nvidia.com/gpu: "4"}}
+  conditions: [{{type: Ready, status: "{ready}"}}]
+"""
+
+
+OWN_NODES = SERVING.replace("  instanceType: Standard_ND96isr_H100_v5\n", "")
+
+
+def test_nodes_that_exist_are_planned_on() -> None:
+    (found,) = json.loads(plan(OWN_NODES + node("a"), "-o", "json").stdout)
+    assert found["fits"]
+    assert (found["nodes"], found["existingNodes"]) == (1, ["a"])
+    assert found["estimate"]["tensor_parallel"] == 4
+    deepseek = plan(OWN_NODES.replace("llama-3.3-70b-instruct", "deepseek-v3-0324") + node("a") + node("b"))
+    assert deepseek.returncode == 3
+    assert "3 nodes are needed, and 2 that are ready carry the labels" in deepseek.stdout
+
+
+@pytest.mark.parametrize(
+    ("nodes", "says"),
+    [
+        pytest.param("", "--cluster", id="no nodes known"),
+        pytest.param(node("a", ready="False"), "No ready node carries apps=llama", id="none is ready"),
+        pytest.param(node("a") + node("b", "NVIDIA-H100-80GB-HBM3"), "different GPUs", id="of two kinds"),
+    ],
+)
+def test_nodes_that_cannot_be_planned_on_end_with_2(nodes: str, says: str) -> None:
+    done = plan(OWN_NODES + nodes)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    found = Cluster(tmp_path_factory.mktemp("plan") / "home")
+    found.start()
+    found.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crds.workspace_crd())
+    made = next(iter(yaml.safe_load_all(node("gpu-0").removeprefix("\n---"))))
+    made["metadata"]["labels"] |= {
+        "node.kubernetes.io/instance-type": "Standard_NC96ads_A100_v4",
+        "topology.kubernetes.io/region": "westeurope",
+    }
+    status = {"status": made.pop("status")}
+    assert found.request("POST", "/api/v1/nodes", made).code == 201
+    merge = {"Content-Type": "application/merge-patch+json"}
+    assert found.request("PATCH", "/api/v1/nodes/gpu-0/status", json.dumps(status), merge).code == 200
+    config = {"metadata": {"name": "mine"}, "data": {"inference_config.yaml": "vllm: {max-model-len: 65536}"}}
+    assert found.request("POST", "/api/v1/namespaces/default/configmaps", config).code == 201
+    yield found
+    found.stop()
+
+
+def test_with_a_cluster_its_nodes_and_config_maps_are_read(cluster: Cluster) -> None:
+    options = ("--kubeconfig", str(cluster.kubeconfig), "-o", "json")
+    (own,) = json.loads(plan(OWN_NODES, *options).stdout)
+    assert own["existingNodes"] == ["gpu-0"]
+    typed = SERVING.replace("ND96isr_H100_v5", "NC96ads_A100_v4") + "  config: mine\n"
+    (found,) = json.loads(plan(typed, *options).stdout)
+    assert found["existingNodes"] == ["gpu-0"]
+    assert found["estimate"]["context"] == 65536
+    assert found["price"]["region"] == "westeurope"
+    missing = plan(typed.replace("mine", "other"), *options[:2])
+    assert "neither among the manifests nor in the cluster" in missing.stdout

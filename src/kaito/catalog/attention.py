@@ -49,7 +49,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 def parse_groups(text: str) -> tuple[CacheGroup, ...]:
-    """The catalogue's notation: `layers*heads x numbers`, then `@window` and `/ratio`, such as `10*4x1024 50*16x512@1024`.
+    """The catalogue's notation, layers*heads x numbers with @window and /ratio: `10*4x1024 50*16x512@1024`.
 
     Raises ValueError.
     """
@@ -59,7 +59,9 @@ def parse_groups(text: str) -> tuple[CacheGroup, ...]:
         if match is None:
             raise ValueError(f'"{word}" is not layers*heads x numbers[@window][/ratio]')
         layers, heads, numbers, window, ratio = match.groups()
-        found.append(CacheGroup(int(layers), int(heads), int(numbers), int(window) if window else None, int(ratio or 1)))
+        found.append(
+            CacheGroup(int(layers), int(heads), int(numbers), int(window) if window else None, int(ratio or 1))
+        )
     return tuple(found)
 
 
@@ -156,20 +158,17 @@ def _groups(config: Mapping[str, Any], kind: str, number: int, *, heads: int, si
         size = _count(config, "swa_head_dim") or size
         return [CacheGroup(number, heads, size + (values if not rank else size), window_of(config))]
     heads, size = _of_full_layers(config, heads, size)
-    return [CacheGroup(number, heads, size + (_count(config, "v_head_dim") or size))] + _indexer(config, number, 1)
+    return [CacheGroup(number, heads, size + (_count(config, "v_head_dim") or size)), *_indexer(config, number, 1)]
 
 
 def _of_full_layers(config: Mapping[str, Any], heads: int, size: int) -> tuple[int, int]:
-    """Gemma 4's full layers have heads of their own."""
+    """Gemma 4's full layers have heads of their own; transformers 5 writes them as overrides of single layers."""
     overrides = config.get("per_layer_config")
-    one = next(iter(overrides.values()), None) if isinstance(overrides, Mapping) and overrides else config
-    assert isinstance(one, Mapping) or one is None
-    one = one or {}
-    size = _count(one, "head_dim" if one is not config else "global_head_dim") or size
-    if one is not config:
-        return _count(one, "num_key_value_heads") or heads, size
+    if isinstance(overrides, Mapping) and overrides:
+        one = next(iter(overrides.values()))
+        return _count(one, "num_key_value_heads") or heads, _count(one, "head_dim") or size
     own = _count(config, "num_global_key_value_heads") if config.get("attention_k_eq_v", True) else None
-    return own or heads, size
+    return own or heads, _count(config, "global_head_dim") or size
 
 
 def _compressed(config: Mapping[str, Any], kind: str, number: int, size: int) -> list[CacheGroup]:

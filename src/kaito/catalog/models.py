@@ -97,6 +97,9 @@ class Model(msgspec.Struct, frozen=True):
     """The short, lower-case name: under it the model is served."""
     huggingface: str = ""
     revision: str = "main"
+    """A commit where KAITO's list of supported models pins one, for what was tried is then what is run."""
+    image: str = ""
+    """The public image that holds the weights too, where Microsoft's registry has one."""
     builtin: str = ""
     architecture: str = ""
     licence: str = ""
@@ -188,6 +191,8 @@ def _parse(row: Mapping[str, str]) -> Model:
     return Model(
         name=row["huggingface"].rpartition("/")[2].lower(),
         huggingface=row["huggingface"],
+        revision=row["revision"] or "main",
+        image=row["image"],
         architecture=row["architecture"],
         licence=row["licence"],
         quantization=row["quantization"],

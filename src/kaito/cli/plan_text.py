@@ -129,9 +129,7 @@ def _bar(estimate: Estimate) -> str:
     if not usable:
         return "not known"
     scale = BAR / max(usable, total)
-    text = "".join(
-        MARKS.get(name, "?") * max(1, round(size * scale)) for name, size in estimate.parts.items() if size
-    )
+    text = "".join(MARKS.get(name, "?") * max(1, round(size * scale)) for name, size in estimate.parts.items() if size)
     if total <= usable:
         text = text[:BAR]
         return f"[{text}{'.' * (BAR - len(text))}] {total / usable:.0%}"
@@ -145,7 +143,9 @@ def _results(plan: Plan) -> Iterator[list[str]]:
     if plan.workspace.inference:
         yield ["weights", in_words(estimate.weights_bytes)]
         cache = in_words(estimate.kv_cache_bytes)
-        yield ["KV cache", f"{cache} a request of {estimate.context} tokens"] if estimate.context else ["KV cache", cache]
+        yield (
+            ["KV cache", f"{cache} a request of {estimate.context} tokens"] if estimate.context else ["KV cache", cache]
+        )
     parallel = [
         f"{word} {size}"
         for word, size in (

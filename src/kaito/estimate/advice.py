@@ -60,7 +60,7 @@ def _after_tuning(
 
 
 def admission_advice(workspace: Workspace) -> list[str]:
-    """For a Workspace that names its instance type; its ConfigMap is not known here. Empty where nothing can be said."""
+    """For a Workspace that names its instance type; its ConfigMap is not known here."""
     work = workspace.tuning or workspace.inference
     preset = work.preset if work else None
     model = find_model(preset.name) if preset else None

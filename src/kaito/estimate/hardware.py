@@ -82,8 +82,5 @@ def tuning_notes(model: Model, instance: InstanceType, bits: int) -> Iterator[st
 
 
 def _other_vendor(instance: InstanceType) -> str:
-    return f"{instance.gpu_model} is not NVIDIA's, and the runtime image computes with CUDA: build one for {_stack(instance)}"
-
-
-def _stack(instance: InstanceType) -> str:
-    return {"amd.com/gpu": "ROCm", "aws.amazon.com/neuron": "Neuron"}.get(instance.resource, instance.resource)
+    stack = {"amd.com/gpu": "ROCm", "aws.amazon.com/neuron": "Neuron"}.get(instance.resource, instance.resource)
+    return f"{instance.gpu_model} is not NVIDIA's, and the runtime image computes with CUDA: build one for {stack}"

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from kaito.api.workspace import ANNOTATION_RUNTIME, Workspace
+from kaito.catalog.engine import engine_flags
 from kaito.catalog.instances import InstanceType
 from kaito.catalog.models import Model, tuning_config
 from kaito.estimate import kv
@@ -41,7 +42,7 @@ def read_request(workspace: Workspace, model: Model, config: str = "", context: 
         method = workspace.tuning.method.lower()
         text = config or _defaults(model, method)
         return Request(tuning=_tuning(text, method), method=method)
-    demand = _serving(config)
+    demand = _serving(config, str(engine_flags(model).get("kv-cache-dtype", "auto")))
     adapters = len(workspace.inference.adapters) if workspace.inference else 0
     runtime = workspace.metadata.annotations.get(ANNOTATION_RUNTIME, "")
     return Request(serving=replace(demand, context=context or demand.context, adapters=adapters, runtime=runtime))
@@ -100,10 +101,11 @@ def _tuning(text: str, method: str) -> TuningSettings:
 
 
 @lru_cache(maxsize=1024)
-def _serving(text: str) -> Demand:
+def _serving(text: str, cache_type: str) -> Demand:
+    """`cache_type` is what the model's own flags say of the KV cache."""
     flags = {str(key).replace("_", "-"): value for key, value in _section(_parsed(text), "vllm").items()}
     share = flags.get("gpu-memory-utilization")
-    is_fp8 = str(flags.get("kv-cache-dtype", "auto")).startswith("fp8")
+    is_fp8 = str(flags.get("kv-cache-dtype", cache_type)).startswith("fp8")
     return Demand(
         context=_count(flags, "max-model-len") or DEFAULT_CONTEXT,
         cache_bytes=1 if is_fp8 else kv.CACHE_BYTES,

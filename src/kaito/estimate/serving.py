@@ -27,6 +27,7 @@ SEQUENCES = 256
 WEIGHT_SHARE = 1.02
 """Padding and alignment of loaded weights (KAITO's figure)."""
 DEFAULT_CONTEXT = 2048
+PLANNED = Parallelism()
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Demand:
     utilization: float = USABLE_SHARE
     step_tokens: int = STEP_TOKENS
     sequences: int = SEQUENCES
-    parallelism: Parallelism = Parallelism()
+    parallelism: Parallelism = PLANNED
     runtime: str = ""
     """"vllm" or "transformers" where the user says; else by the GPU."""
 
@@ -116,9 +117,7 @@ def memory_parts(
 
 
 def _cache_bytes(figures: Figures, layout: Layout, demand: Demand) -> int:
-    return kv.bytes_for_context(
-        figures, demand.context, cache_bytes=demand.cache_bytes, tensor_parallel=layout.tensor
-    )
+    return kv.bytes_for_context(figures, demand.context, cache_bytes=demand.cache_bytes, tensor_parallel=layout.tensor)
 
 
 def per_gpu_bytes(model: Model, figures: Figures, layout: Layout, demand: Demand) -> int:
@@ -190,9 +189,7 @@ def _estimate(
     )
 
 
-def _notes(
-    model: Model, figures: Figures, instance: InstanceType, layout: Layout, demand: Demand
-) -> Iterator[str]:
+def _notes(model: Model, figures: Figures, instance: InstanceType, layout: Layout, demand: Demand) -> Iterator[str]:
     heads = figures.kv_heads or figures.heads or 1
     used = layout.tensor * layout.pipeline * layout.data
     if layout.tensor > 1 and instance.nvlink is False:

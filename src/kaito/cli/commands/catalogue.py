@@ -12,6 +12,7 @@ import msgspec
 import typer
 import yaml
 
+from kaito.catalog.engine import engine_flags
 from kaito.catalog.gpus import find_gpu, what_it_runs
 from kaito.catalog.instances import (
     OWN_TYPES,
@@ -86,6 +87,7 @@ def _details(thing: Model | InstanceType) -> list[list[str]]:
 def _more_of_model(model: Model) -> list[list[str]]:
     return [
         ["KV cache per token", _per_token(model)],
+        ["vllm flags", " ".join(f"--{key}={value}" for key, value in engine_flags(model).items()) or "none of its own"],
         ["lora targets", ", ".join(lora_targets(model.architecture)) or "every linear layer, asked when it is loaded"],
     ]
 

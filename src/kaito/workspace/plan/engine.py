@@ -1,4 +1,4 @@
-"""The resolved inference config: what sizing and annotations say, overlaid by what the user gave."""
+"""The resolved inference config: what sizing, the model and annotations say, overlaid by what the user gave."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from kaito.api.workspace import ANNOTATION_PERFORMANCE_MODE, Workspace
+from kaito.catalog.engine import engine_flags
 from kaito.workspace.plan.sizing import Sizing
 
 UTILIZATION = 0.84
@@ -25,6 +26,8 @@ def _flags(sizing: Sizing) -> dict[str, Any]:
     if estimate is None or not sizing.gpus:
         return {}
     flags: dict[str, Any] = {"gpu-memory-utilization": UTILIZATION}
+    if sizing.model is not None:
+        flags |= engine_flags(sizing.model)
     if estimate.tensor_parallel > 1:
         flags["tensor-parallel-size"] = estimate.tensor_parallel
     if estimate.data_parallel > 1:
