@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test soak check format bench tiny-model clean
+.PHONY: help demo test soak check format bench docs reference tiny-model clean
 
 help: ## show this text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,8 +32,14 @@ format: $(STAMP) ## format and mend what ruff can
 bench: $(STAMP) ## run the benchmarks; each prints a table
 	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
 
+docs: $(STAMP) ## build the documents into .site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "open .site/index.html"
+
+reference: $(STAMP) ## write the pages of docs/ and charts/ that are made from the code
+	@$(BIN)/python scripts/make_chart.py && $(BIN)/python scripts/reference
+
 tiny-model: $(STAMP) ## train the built-in model again from its seed
 	@$(BIN)/python scripts/make_tiny_model.py
 
 clean: ## remove the environment and what the demo left
-	rm -rf $(VENV) .demo .tools
+	rm -rf $(VENV) .demo .site .tools

@@ -15,7 +15,7 @@ from pathlib import Path
 
 CONSTRAINTS = Path("constraints.txt")
 WIDTH = 30
-STEPS = (("torch", ["torch"]), ("kaito and what it needs", ["--editable", ".[serve,tune,azure,dev]"]))
+STEPS = (("torch", ["torch"]), ("kaito and what it needs", ["--editable", ".[serve,tune,azure,docs,dev]"]))
 
 
 def main(folder: Path) -> int:

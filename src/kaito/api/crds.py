@@ -92,11 +92,17 @@ def _workspace(default_instance_type: str) -> Schema:
 
 def _selector() -> Schema:
     expression = record(
-        {"key": text(), "operator": text(), "values": array(text())},
+        {"key": text("The label."), "operator": text("In, with one value."), "values": array(text(), "Its value.")},
+        "A label and its value, as an expression.",
         required=("key", "operator"),
     )
     selector = record(
-        {"matchLabels": mapping(text(), maxProperties=64), "matchExpressions": array(expression, maxItems=16)},
+        {
+            "matchLabels": mapping(text(), "Labels with their values.", maxProperties=64),
+            "matchExpressions": array(
+                expression, "Expressions that say no more than a label and its value.", maxItems=16
+            ),
+        },
         "Labels of the nodes to use; nodes that are made get these labels.",
     )
     return {**selector, "x-kubernetes-map-type": "atomic"}
@@ -145,16 +151,20 @@ def _preset() -> Schema:
     options = record(
         {
             "image": text("An image that holds the weights."),
-            "imagePullSecrets": array(text()),
+            "imagePullSecrets": array(text(), "Secrets that pull that image; the first is used."),
             "modelAccessSecret": text("A Secret whose key HF_TOKEN opens a gated model."),
-        }
+        },
+        "Where the weights come from, when not from Hugging Face in the open.",
     )
     schema = record(
         {
             "name": text("A preset's name, or the id of a Hugging Face model (org/model).", maxLength=200),
-            "accessMode": text(enum=["public", "private"], default="public"),
+            "accessMode": text(
+                "private: the weights are in presetOptions.image.", enum=["public", "private"], default="public"
+            ),
             "presetOptions": options,
         },
+        "The model.",
         required=("name",),
     )
     return with_rules(schema, rule("self.name == oldSelf.name", "preset.name: cannot be changed"))
@@ -167,11 +177,11 @@ def _volume_source(description: str) -> Schema:
 def _data_source() -> Schema:
     return record(
         {
-            "name": text(maxLength=253),
-            "urls": array(text(maxLength=4096), maxItems=256),
+            "name": text("What requests call an adapter; not needed for data.", maxLength=253),
+            "urls": array(text(maxLength=4096), "Addresses (http or https) of data files; all are read.", maxItems=256),
             "volumeSource": _volume_source("A Kubernetes volume source."),
-            "image": text(maxLength=512),
-            "imagePullSecrets": array(text(), maxItems=16),
+            "image": text("An image whose /data holds the files.", maxLength=512),
+            "imagePullSecrets": array(text(), "Secrets that pull it; the first is used.", maxItems=16),
         },
         "Exactly one of urls, volumeSource and image.",
     )
@@ -180,6 +190,7 @@ def _data_source() -> Schema:
 def _inference() -> Schema:
     adapter = record(
         {"source": _data_source(), "strength": text("Between 0 and 1; default 1.0.", maxLength=16)},
+        "One adapter.",
     )
     schema = record(
         {
@@ -233,19 +244,21 @@ def _tuning() -> Schema:
 
 
 def _workspace_status() -> Schema:
-    adapter = record({"image": text(), "digest": text()})
+    adapter = record(
+        {"image": text("Where it was pushed."), "digest": text("Its digest.")}, "The adapter that was made."
+    )
     tuning = record(
         {
-            "step": integer(),
-            "totalSteps": integer(),
-            "epoch": text(),
-            "loss": text(),
-            "evalLoss": text(),
-            "baseEvalLoss": text(),
-            "tokensPerSecond": integer(),
-            "etaSeconds": integer(),
-            "startedAt": text(),
-            "finishedAt": text(),
+            "step": integer("Optimizer steps done."),
+            "totalSteps": integer("Optimizer steps planned."),
+            "epoch": text("Passes over the data, fractional."),
+            "loss": text("Of the last step."),
+            "evalLoss": text("Of the tuned model on the held-out rows."),
+            "baseEvalLoss": text("Of the base model on the same rows."),
+            "tokensPerSecond": integer("Tokens trained per second."),
+            "etaSeconds": integer("Seconds until the training ends, from the last write on."),
+            "startedAt": text("When the training began."),
+            "finishedAt": text("When it ended."),
             "specHash": text("Of what was trained: another value trains again."),
             "adapter": adapter,
         },
@@ -253,25 +266,26 @@ def _workspace_status() -> Schema:
     )
     estimate = record(
         {
-            "weights": text(),
-            "kvCache": text(),
-            "overhead": text(),
-            "perGPU": text(),
-            "nodes": integer(),
-            "why": text(),
+            "weights": text("Memory of the weights."),
+            "kvCache": text("Memory of keys and values."),
+            "overhead": text("Memory beside the two."),
+            "perGPU": text("Memory of the fullest GPU."),
+            "nodes": integer("How many nodes that takes."),
+            "why": text("The same in a sentence."),
         },
         "What the model needs, and why.",
     )
     return record(
         {
             "conditions": conditions(),
-            "workerNodes": array(text()),
-            "targetNodeCount": integer(format="int32"),
+            "workerNodes": array(text(), "The nodes in use."),
+            "targetNodeCount": integer("How many nodes it takes.", format="int32"),
             "state": text("Pending, Running, Succeeded, Ready, NotReady, Failed or Deleting."),
             "tuning": tuning,
             "estimate": estimate,
-            "performance": free_form(),
-        }
+            "performance": free_form("Kept as KAITO wrote it; not acted on."),
+        },
+        "What the controller found and did.",
     )
 
 

@@ -63,17 +63,18 @@ def conditions() -> Schema:
     """`status.conditions`: a list keyed by type. Machine v1alpha5 adds `severity`, so it is allowed everywhere."""
     item = record(
         {
-            "type": text(),
-            "status": text(enum=["True", "False", "Unknown"]),
-            "reason": text(),
-            "message": text(),
-            "severity": text(),
-            "lastTransitionTime": text(format="date-time"),
-            "observedGeneration": integer(format="int64"),
+            "type": text("What is judged."),
+            "status": text("True is well.", enum=["True", "False", "Unknown"]),
+            "reason": text("One word that programs may match."),
+            "message": text("What is wrong, and what to do next."),
+            "severity": text("Of Machines alone."),
+            "lastTransitionTime": text("When the status last changed.", format="date-time"),
+            "observedGeneration": integer("Of which generation of the object this was said.", format="int64"),
         },
+        "One verdict.",
         required=("type", "status"),
     )
-    listed = array(item)
+    listed = array(item, "The verdicts; the root ones are WorkspaceReady and WorkspaceSucceeded, on claims Ready.")
     return {**listed, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 
 
