@@ -62,7 +62,7 @@ def test_commands_stand_in_blocks_that_are_run(page: Path) -> None:
     if name_of(page) in GENERATED:
         return  # tests/docs/test_reference.py reads their examples
     assert list(indented_commands(page)) == []
-    strays = [b.where for b in blocks(page) if b.language not in (*SHELLS, "yaml") and _holds_commands(b)]
+    strays = [b.where for b in blocks(page) if b.language not in (*SHELLS, "yaml", "text") and _holds_commands(b)]
     assert strays == []
 
 
