@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
@@ -65,14 +65,24 @@ def write_layer(files: Mapping[str, Path], target: Path) -> Layer:
     )
 
 
-def unpack_layers(layers: Iterable[tuple[Path, str]], target: Path, limits: Limits | None = None) -> None:
-    """Unpack layers (file, media type) over each other into the folder `target`. Raises BadImage."""
+def unpack_layers(
+    layers: Iterable[tuple[Path, str]],
+    target: Path,
+    limits: Limits | None = None,
+    wants: Callable[[PurePosixPath], bool] | None = None,
+) -> None:
+    """Unpack layers (file, media type) over each other into the folder `target`. Raises BadImage.
+
+    With `wants`, entries that it does not want are passed over, whatever they are: an image may hold a whole system.
+    """
     budget = _Budget(limits or Limits())
     target.mkdir(parents=True, exist_ok=True)
     for path, media_type in layers:
         try:
             with _open(path, media_type) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
                 for member in tar:
+                    if wants is not None and not wants(PurePosixPath(member.name)):
+                        continue
                     budget.take(member)
                     _unpack(tar, member, target)
         except (tarfile.TarError, EOFError, gzip.BadGzipFile, OSError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any
 
 import msgspec
 
-from kaito.runtime.adapter import pull_into
 from kaito.runtime.errors import InputError
+from kaito.runtime.model.cache import entry_of, is_complete, locked, mark_complete
+from kaito.runtime.model.files import check_shards
 from kaito.runtime.model.hub import download
+from kaito.runtime.model.image import fetch_image
 from kaito.runtime.step import Step, run_step
 
 BUILTIN = Path(__file__).parents[1] / "builtin"
-DONE = ".kaito-model.json"  # says which source the folder was completed from
 
 
 class Source(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,19 +45,41 @@ def run() -> int:
 
 
 def fetch_model(step: Step) -> Mapping[str, Any]:
-    """The step. A folder that was completed from the same source is left as it is."""
+    """The step. A folder that was completed from the same source is left as it is.
+
+    With KAITO_MODEL_CACHE, a folder that pods share, what comes over the network goes there once, and the model's
+    folder holds links to it.
+    """
     request = _parse(step.require("KAITO_MODEL"))
     target = step.path("KAITO_MODEL_DIR")
-    identity = msgspec.to_builtins(request.source)
-    if _completed(target) != identity:
-        step.progress.running(f"bringing the weights of {request.name}")
-        step.say("bringing the model", model=request.name, source=request.source.kind())
-        _bring(step, request.source, target)
-        check_model(target, request.name)
-        (target / DONE).write_text(json.dumps(identity), encoding="utf-8")
+    cache = step.optional_path("KAITO_MODEL_CACHE")
+    source = msgspec.to_builtins(request.source)
+    is_remote = request.source.kind() in ("huggingface", "image")
+    if cache is not None and is_remote and not is_complete(target, source):
+        entry = entry_of(cache, source)
+        _complete(step, request, source, entry)
+        with locked(step, target):
+            _copy(entry, target)
+            mark_complete(target, source, "")
+    else:
+        _complete(step, request, source, target)
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     step.say("model is ready", model=request.name, bytes=size)
     return {"model": request.name, "bytes": size}
+
+
+def _complete(step: Step, request: ModelRequest, source: Mapping[str, Any], folder: Path) -> None:
+    """Bring the weights into `folder`, unless they are there; one pod at a time."""
+    if is_complete(folder, source):
+        return
+    with locked(step, folder):
+        if is_complete(folder, source):  # another pod has been at it
+            return
+        step.progress.running(f"bringing the weights of {request.name}")
+        step.say("bringing the model", model=request.name, source=request.source.kind())
+        version = _bring(step, request.source, folder)
+        check_model(folder, request.name)
+        mark_complete(folder, source, version)
 
 
 def _parse(text: str) -> ModelRequest:
@@ -70,7 +92,8 @@ def _parse(text: str) -> ModelRequest:
     return request
 
 
-def _bring(step: Step, source: Source, target: Path) -> None:
+def _bring(step: Step, source: Source, target: Path) -> str:
+    """Returns the version that came: a commit or a digest, where the source has one."""
     target.mkdir(parents=True, exist_ok=True)
     match source.kind():
         case "builtin":
@@ -78,9 +101,10 @@ def _bring(step: Step, source: Source, target: Path) -> None:
         case "path":
             _copy(_existing(Path(source.path)), target)
         case "huggingface":
-            download(step, source.huggingface, source.revision or "main", target)
+            return download(step, source.huggingface, source.revision or "main", target)
         case "image":
-            _from_image(step, source.image, target)
+            return fetch_image(step, source.image, target)
+    return ""
 
 
 def find_builtin(name: str) -> Path:
@@ -103,7 +127,8 @@ def _existing(folder: Path) -> Path:
 def _copy(source: Path, target: Path) -> None:
     """Links to the files where the source stays readable; the folder itself is ours, so that it can hold the mark."""
     for path in sorted(source.rglob("*")):
-        if not path.is_file() or path.name == DONE:
+        hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
+        if hidden or not path.is_file():
             continue
         place = target / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -112,27 +137,6 @@ def _copy(source: Path, target: Path) -> None:
             place.symlink_to(path.resolve())
         else:
             shutil.copyfile(path, place)
-
-
-def _from_image(step: Step, image: str, target: Path) -> None:
-    """An image's weights: the one folder in it that holds a config.json."""
-    from kaito.oci.errors import BadReference
-    from kaito.oci.reference import parse_reference
-
-    try:
-        reference = parse_reference(image)
-    except BadReference as error:
-        raise InputError("ImageInvalid", str(error), "correct the model's image") from error
-    unpacked = target / ".image"
-    pull_into(step, reference, unpacked, "model")
-    found = sorted(unpacked.rglob("config.json"), key=lambda path: len(path.parts))
-    if not found:
-        raise InputError(
-            "ModelInvalid", f"the image {image} holds no config.json", "use an image with a model's folder"
-        )
-    for child in list(found[0].parent.iterdir()):
-        child.replace(target / child.name)
-    shutil.rmtree(unpacked)
 
 
 def check_model(folder: Path, name: str) -> None:
@@ -147,10 +151,4 @@ def check_model(folder: Path, name: str) -> None:
             f"the weights of {name} are not in safetensors",
             "use a revision with safetensors; pickled weights are never loaded",
         )
-
-
-def _completed(target: Path) -> Any:
-    try:
-        return json.loads((target / DONE).read_bytes())
-    except (OSError, ValueError):
-        return None
+    check_shards(folder, name)
