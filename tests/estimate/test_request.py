@@ -10,7 +10,7 @@ from kaito.api.meta import ObjectMeta
 from kaito.api.workspace import Workspace
 from kaito.catalog.instances import InstanceType, find_instance_type
 from kaito.catalog.models import Model, find_model
-from kaito.estimate.advice import admission_advice, advise
+from kaito.estimate.advice import admission_advice, advise, remarks
 from kaito.estimate.request import epochs_of, estimate_request, read_request, served_after
 from kaito.workspace.observe import Observed
 from kaito.workspace.plan.sizing import plan_sizing
@@ -127,7 +127,8 @@ def test_the_controller_sizes_with_the_same_numbers(base: dict[str, Any], preset
 def advice(one: Workspace, name: str) -> list[str]:
     found, type_ = model(name), type_of(one.resource.instanceType)
     request = read_request(one, found)
-    return list(advise(one, found, type_, request, estimate_request(request, found, type_)))
+    estimate = estimate_request(request, found, type_)
+    return [*advise(one, found, type_, request, estimate), *remarks(type_, estimate)]
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,13 @@ class InstanceType(msgspec.Struct, frozen=True):
     nvlink: bool | None = None
     """Whether the GPUs of a node are joined by NVLink; None where it is not known or there is only one."""
     price_usd_hour: float | None = None
-    """What one node costs in US dollars an hour. The catalogue knows none; a file of one's own may."""
+    """What one node costs in US dollars an hour, by a file of one's own; list prices are in `catalog/prices.py`."""
     price_note: str = ""
     """Region, date and source of the price."""
+    status: str = ""
+    """"retired", "retiring" or "unverified" for what is not offered as an alternative."""
+    note: str = ""
+    """What a person who chooses this type should know."""
 
 
 @cache
@@ -143,4 +147,6 @@ def _parse(row: Mapping[str, str]) -> InstanceType:
         nvlink={"yes": True, "true": True, "no": False, "false": False}.get(row.get("nvlink", "").lower()),
         price_usd_hour=number("price_usd_hour"),
         price_note=row.get("price_note", ""),
+        status=row.get("status", ""),
+        note=row.get("note", ""),
     )

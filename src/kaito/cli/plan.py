@@ -21,7 +21,7 @@ from kaito.cli.errors import CommandError, UsageError
 from kaito.cli.manifests import read_manifests
 from kaito.cli.plan_nodes import Nodes, nodes_for
 from kaito.estimate import Estimate
-from kaito.estimate.advice import advise
+from kaito.estimate.advice import advise, remarks
 from kaito.estimate.alternatives import alternatives
 from kaito.estimate.request import Request, epochs_of, estimate_request, read_request
 
@@ -135,7 +135,7 @@ def _planned(
     text, missing = _config(workspace, model, world)
     request = read_request(workspace, model, text, options.context)
     estimate = estimate_request(request, model, instance)
-    extra = list(advise(workspace, model, instance, request, estimate))
+    extra = [*advise(workspace, model, instance, request, estimate), *remarks(instance, estimate)]
     others = alternatives(instance, instance_types().values(), _estimator(request, model), region=region)
     return Plan(
         workspace,

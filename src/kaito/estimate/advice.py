@@ -32,6 +32,12 @@ def advise(
         yield f"max_length: {request.tuning.length} is more than the {limit} tokens that the model can take"
     yield from _gated(workspace, model)
     yield from _after_tuning(workspace, model, instance, request, estimate)
+
+
+def remarks(instance: InstanceType, estimate: Estimate) -> Iterator[str]:
+    """What is worth a line in a plan, and not one at every apply."""
+    if instance.note:
+        yield f"{instance.name}: {instance.note}"
     yield from estimate.notes
 
 
@@ -70,5 +76,4 @@ def admission_advice(workspace: Workspace) -> list[str]:
     request = read_request(workspace, model)
     estimate = estimate_request(request, model, instance)
     verdict = [] if estimate.fits or (work and work.config) else [f"it does not fit: {estimate.why}"]
-    notes = set(estimate.notes)  # worth a line in a plan, not one at every apply
-    return [*verdict, *(line for line in advise(workspace, model, instance, request, estimate) if line not in notes)]
+    return [*verdict, *advise(workspace, model, instance, request, estimate)]

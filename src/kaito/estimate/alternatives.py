@@ -23,17 +23,27 @@ def alternatives(
     region: str = "",
     count: int = 5,
 ) -> list[tuple[InstanceType, Estimate, Price | None]]:
-    """The `count` cheapest types that fit, of the same cloud, GPU resource and architecture, with a node's price."""
+    """The `count` cheapest types that fit, of the same cloud, GPU resource and architecture, with a node's price.
+
+    Types that the cloud gives up are left out, and of types that are alike in GPUs and price all but the first.
+    """
     same = (
         type_
         for type_ in candidates
         if type_.name != instance.name
+        and not type_.status
         and (type_.cloud, type_.resource, type_.architecture)
         == (instance.cloud, instance.resource, instance.architecture)
     )
     found = [(type_, estimate(type_), price_of(type_, region)) for type_ in same]
     fitting = [entry for entry in found if entry[1].fits and entry[1].nodes <= MOST_NODES]
-    return sorted(fitting, key=_rank)[:count]
+    unlike = {_likeness(*entry): entry for entry in sorted(fitting, key=_rank, reverse=True)}
+    return sorted(unlike.values(), key=_rank)[:count]
+
+
+def _likeness(type_: InstanceType, estimate: Estimate, price: Price | None) -> tuple[object, ...]:
+    """Without a price two types are never taken for one."""
+    return type_.gpu_model, type_.gpu_count, type_.gpu_memory_mib, price.usd_hour if price else type_.name
 
 
 def _rank(entry: tuple[InstanceType, Estimate, Price | None]) -> tuple[bool, float, int, int, str]:
