@@ -52,6 +52,17 @@ def test_a_wrong_manifest_ends_with_2(change: tuple[str, str], says: str) -> Non
     assert says in done.stderr
 
 
+def test_what_would_be_refused_is_planned_all_the_same_and_ends_with_2() -> None:
+    image = "ghcr.io/REPLACE_ME/adapter:1"
+    found = yaml.safe_load(EXAMPLE.read_text())
+    found["tuning"]["output"]["image"] = image
+    done = plan(yaml.safe_dump(found))
+    assert done.returncode == 2
+    assert "largest batch" in done.stdout
+    assert f'tuning.output.image: "{image}" is not an image reference' in done.stderr
+    assert "lower case" in done.stderr
+
+
 CONFIG_MAP = """
 ---
 apiVersion: v1

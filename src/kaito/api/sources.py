@@ -144,4 +144,5 @@ def _is_allowed(host: str, allow: Sequence[str]) -> bool:
 
 
 def _bad_image(where: str, image: str) -> Fault:
-    return Fault(where, f'"{image}" is not an image reference', "Write it as registry/repository:tag.", "InvalidImage")
+    hint = "Write it as registry/repository:tag, the repository in lower case."
+    return Fault(where, f'"{image}" is not an image reference', hint, "InvalidImage")

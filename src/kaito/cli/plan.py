@@ -11,7 +11,7 @@ import msgspec
 
 from kaito.api.config_validation import check_inference_config, check_training_config
 from kaito.api.core import Node
-from kaito.api.validation import Rules, match_labels, validate, warnings
+from kaito.api.validation import METHODS, Rules, match_labels, validate, warnings
 from kaito.api.workspace import GROUP, Preset, Workspace
 from kaito.catalog.architecture import ConfigIncomplete
 from kaito.catalog.instances import InstanceType, find_instance_type, instance_types, nearest_instance_types
@@ -58,6 +58,8 @@ class Plan:
     """Nodes that exist; None where nobody looked."""
     epochs: float
     warnings: list[str]
+    faults: list[str]
+    """For which the Workspace would be refused, though it can be planned."""
 
     @property
     def fits(self) -> bool:
@@ -101,7 +103,7 @@ def world_of(manifests: list[dict[str, Any]]) -> World:
 
 def make_plan(where: str, manifest: dict[str, Any], world: World, options: PlanOptions) -> Plan:
     """Raises UsageError for a Workspace that would be refused, CommandError where the model cannot be read."""
-    workspace = _valid(where, manifest)
+    workspace, faults = _checked(where, manifest)
     nodes = nodes_for(workspace, world.nodes, is_cluster=world.is_cluster)
     instance = nodes.instance if nodes and nodes.instance else find_instance_type(workspace.resource.instanceType)
     if instance is None:
@@ -115,12 +117,11 @@ def make_plan(where: str, manifest: dict[str, Any], world: World, options: PlanO
     preset = _preset(workspace)
     if preset is None:
         price = price_of(instance, region)
-        return Plan(workspace, instance, None, None, None, price, [], nodes, 0, warnings(workspace))
-    return _planned(where, workspace, preset, instance, nodes, world, region, options)
+        return Plan(workspace, instance, None, None, None, price, [], nodes, 0, warnings(workspace), faults)
+    return _planned(workspace, preset, instance, nodes, world, region, options, faults)
 
 
 def _planned(
-    where: str,
     workspace: Workspace,
     preset: Preset,
     instance: InstanceType,
@@ -128,6 +129,7 @@ def _planned(
     world: World,
     region: str,
     options: PlanOptions,
+    faults: list[str],
 ) -> Plan:
     found = find_model(preset.name)
     assert found is not None, "validated before"
@@ -148,6 +150,7 @@ def _planned(
         nodes,
         epochs_of(workspace, model, text),
         list(dict.fromkeys([*missing, *warnings(workspace), *extra])),
+        faults,
     )
 
 
@@ -160,15 +163,26 @@ def _preset(workspace: Workspace) -> Preset | None:
     return work.preset if work else None
 
 
-def _valid(where: str, manifest: dict[str, Any]) -> Workspace:
+def _checked(where: str, manifest: dict[str, Any]) -> tuple[Workspace, list[str]]:
+    """The Workspace and its faults. Raises UsageError where they leave nothing to plan."""
     try:
         workspace = msgspec.convert(manifest, Workspace)
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {error}") from error
-    faults = validate(workspace, _rules(workspace))
-    if faults:
-        raise UsageError(f"{where}: " + "; ".join(str(fault) for fault in faults))
-    return workspace
+    faults = [str(fault) for fault in validate(workspace, _rules(workspace))]
+    if faults and not _is_plannable(workspace):
+        raise UsageError(f"{where}: " + "; ".join(faults))
+    return workspace, [f"{where}: {fault}" for fault in faults]
+
+
+def _is_plannable(workspace: Workspace) -> bool:
+    work, preset = workspace.tuning or workspace.inference, _preset(workspace)
+    if work is None or (workspace.tuning and workspace.inference) or (preset and find_model(preset.name) is None):
+        return False
+    if workspace.tuning and (preset is None or workspace.tuning.method.lower() not in METHODS):
+        return False
+    name = workspace.resource.instanceType
+    return bool(match_labels(workspace.resource.labelSelector)) and (not name or find_instance_type(name) is not None)
 
 
 def _rules(workspace: Workspace) -> Rules:

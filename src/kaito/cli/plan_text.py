@@ -78,6 +78,7 @@ def as_data(plan: Plan, tokens: int | None = None) -> dict[str, Any]:
             for type_, result, price in plan.others
         ],
         "warnings": plan.warnings,
+        "faults": plan.faults,
     }
 
 

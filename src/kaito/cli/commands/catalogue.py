@@ -201,6 +201,9 @@ def plan(
         typer.echo("\n\n".join(as_text(one, tokens) for one in plans))
     else:
         _print_data([as_data(one, tokens) for one in plans], output)
+    faults = [fault for one in plans for fault in one.faults]
+    if faults:
+        raise UsageError("; ".join(faults), "correct the manifest: as it is, it would be refused")
     unfit = [one for one in plans if not one.fits]
     if unfit:
         hint = "take one of the alternatives" if any(one.others for one in unfit) else "use more GPU memory"
