@@ -4,8 +4,10 @@
     (b) TRL with what KAITO's default config gives: batch 1, padding, the cache emptied each step
     (c) this runtime with its defaults
 
-Each runs in a process of its own, on the same model (random weights, about 100 million parameters by default) and rows.
-Tokens are real ones, without padding. `--parameters small` takes a model of 3 million, for a quick look.
+Each runs in a process of its own, on the same model (random weights, about 100 million parameters by default), rows and
+LoRA settings; the three take turns, `--rounds` times, so that a busy machine is equally busy for all. Tokens are real
+ones, without padding; seconds are those of training alone. Judged is the processor time, which other programs on the
+machine disturb least. `--parameters small` takes a model of 3 million, for a quick look.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import os
 import random
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -60,7 +63,7 @@ def make_rows(count: int) -> list[list[int]]:
     return [[rng.randrange(3, 2003) for _ in range(length)] for length in lengths]
 
 
-def run_trl(kind: str, folder: Path) -> dict[str, Any]:
+def run_trl(kind: str, folder: Path) -> None:
     """(a) or (b), in this process."""
     import torch
     from datasets import Dataset
@@ -70,11 +73,7 @@ def run_trl(kind: str, folder: Path) -> dict[str, Any]:
 
     class EmptyCache(TrainerCallback):
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            import gc
-
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            torch.cuda.empty_cache()  # as KAITO's tuning does; without a GPU it costs nothing
 
     cuda = torch.cuda.is_available()
     rows = json.loads((folder / "rows.json").read_text())
@@ -85,72 +84,73 @@ def run_trl(kind: str, folder: Path) -> dict[str, Any]:
         output_dir=str(folder / "trl"), use_cpu=not cuda, bf16=cuda, save_strategy="no", report_to="none",
         logging_steps=1, gradient_checkpointing=cuda, disable_tqdm=True, dataloader_pin_memory=cuda, **options,
     )  # fmt: skip
+    # KAITO's ConfigMap asks for bfloat16 everywhere; this runtime takes float32 on a CPU.
+    dtype = torch.bfloat16 if cuda or not equal else torch.float32
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.bfloat16 if cuda else torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(folder / "model", dtype=dtype),
         args=arguments,
         processing_class=AutoTokenizer.from_pretrained(folder / "model"),
         peft_config=LoraConfig(r=8, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
         train_dataset=Dataset.from_dict({"input_ids": rows, "labels": rows}),
         callbacks=[] if equal else [EmptyCache()],
     )
-    started = time.monotonic()
     trainer.train()
-    return measured(sum(map(len, rows)), time.monotonic() - started)
 
 
-def run_ours(folder: Path) -> dict[str, Any]:
-    """(c): the tune step's own session on the same rows; the time is that of training, as for the others."""
+def run_ours(folder: Path) -> None:
+    """(c): the tune step's own session on the same rows."""
     from kaito.runtime.data.dataset import TRAIN, DatasetWriter, Placed, content_digest, read_dataset
     from kaito.runtime.data.rows import Example
     from kaito.runtime.progress import Progress
     from kaito.runtime.step import Step
-    from kaito.runtime.tune.request import read_request
+    from kaito.runtime.tune.main import tune
 
     rows = json.loads((folder / "rows.json").read_text())
     data = folder / "data"
-    data.mkdir()
+    data.mkdir(exist_ok=True)
     with DatasetWriter(data / TRAIN) as writer:
         for line, row in enumerate(rows, 1):  # the end token that the encoder adds is the row's last one
             writer.add(Placed(Example("text", text=" ".join(f"w{one - 3}" for one in row[:-1])), "rows", line))
     (data / "report.json").write_text(json.dumps({"digest": content_digest(read_dataset(data / TRAIN))}))
     config = folder / "config.yaml"
     config.write_text(json.dumps({"training_config": {"TrainingArguments": SETTINGS}}))  # JSON is YAML
-    paths = {"CONFIG": config, "DATA_DIR": data, "OUTPUT_DIR": folder / "out", "MODEL_DIR": folder / "model"}
+    paths = {"CONFIG": config, "DATA_DIR": data, "MODEL_DIR": folder / "model"}
     environ = {**os.environ, "KAITO_METHOD": "lora", **{f"KAITO_{name}": str(path) for name, path in paths.items()}}
-    step = Step("tune", environ, Progress("tune"))
-    from kaito.runtime.tune import session
-
-    taken: list[float] = []
-    trained = session._attempt
-
-    def timed(*arguments: Any) -> Any:
-        result = trained(*arguments)
-        taken.append(float(next(e["train_runtime"] for e in result[0].state.log_history if "train_runtime" in e)))
-        return result
-
-    session._attempt = timed
-    session.train(step, read_request(step))
-    return measured(sum(map(len, rows)), taken[0])
-
-
-def measured(tokens: int, seconds: float) -> dict[str, Any]:
-    import torch
-
-    cuda = torch.cuda.is_available()
-    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    cpu = resource.getrusage(resource.RUSAGE_SELF)
-    return {"tokens": tokens, "seconds": seconds, "peak": peak, "cpu": cpu.ru_utime + cpu.ru_stime}
+    with tempfile.TemporaryDirectory() as output:
+        tune(Step("tune", {**environ, "KAITO_OUTPUT_DIR": output}, Progress("tune")))
 
 
 def child(kind: str, folder: Path) -> None:
-    result = run_ours(folder) if kind == "c" else run_trl(kind, folder)
-    (folder / f"result-{kind}.json").write_text(json.dumps(result))
+    """One run; what its training took goes to a file."""
+    from trl import SFTTrainer
+
+    taken: dict[str, Any] = {}
+    train = SFTTrainer.train
+
+    def timed(self: Any, *arguments: Any, **options: Any) -> Any:
+        wall, cpu = time.monotonic(), time.process_time()
+        result = train(self, *arguments, **options)
+        taken.update(wall=time.monotonic() - wall, cpu=time.process_time() - cpu, peak=peak_memory())
+        return result
+
+    SFTTrainer.train = timed
+    run_ours(folder) if kind == "c" else run_trl(kind, folder)
+    (folder / f"result-{kind}.json").write_text(json.dumps(taken))
+
+
+def peak_memory() -> int:
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parameters", choices=SIZES, default="100m")
     parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--child", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -161,29 +161,46 @@ def main() -> int:
         folder = Path(name)
         make_model(folder / "model", arguments.parameters)
         (folder / "rows.json").write_text(json.dumps(make_rows(arguments.rows)))
-        results = {}
-        for kind in "abc":
-            command = [sys.executable, __file__, "--child", kind, name]
-            # The same threads for all three, and none that spins: on a busy machine that alone would decide.
-            threads = {"OMP_NUM_THREADS": str(arguments.threads), "OMP_WAIT_POLICY": "PASSIVE"}
-            environ = {**os.environ, **threads}
-            done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-            if done.returncode:
-                print(done.stderr[-2000:], file=sys.stderr)
-                return 1
-            results[kind] = json.loads((folder / f"result-{kind}.json").read_text())
-    show(results)
+        tokens = sum(map(len, json.loads((folder / "rows.json").read_text())))
+        results: dict[str, list[dict[str, float]]] = {kind: [] for kind in NAMES}
+        for _ in range(arguments.rounds):
+            for kind in NAMES:
+                taken = measure(kind, folder, arguments.threads)
+                if taken is None:
+                    return 1
+                results[kind].append(taken)
+                print(f"({kind}) {tokens / taken['cpu']:.0f} tokens per CPU second", file=sys.stderr)
+    show(results, tokens)
     return 0
 
 
-def show(results: dict[str, dict[str, Any]]) -> None:
-    names = {"a": "bare TRL, equal settings", "b": "TRL, KAITO's defaults", "c": "this runtime, defaults"}
-    print(f"{'':28}{'tokens/s':>10}{'peak MiB':>10}")
-    speed = {kind: one["tokens"] / one["seconds"] for kind, one in results.items()}
-    for kind, one in results.items():
-        print(f"({kind}) {names[kind]:24}{speed[kind]:10.0f}{one['peak'] / 2**20:10.0f}")
-    print(f"\nc / a = {speed['c'] / speed['a']:.2f} (aim: 1.0)")
-    print(f"c / b = {speed['c'] / speed['b']:.2f} (aim: 1.5 on a CPU)")
+NAMES = {"a": "bare TRL, equal settings", "b": "TRL, KAITO's defaults", "c": "this runtime, defaults"}
+
+
+def measure(kind: str, folder: Path, threads: int) -> dict[str, float] | None:
+    """One run in a process of its own, with the same threads for all, and none that spins."""
+    command = [sys.executable, __file__, "--child", kind, str(folder)]
+    environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stderr[-2000:], file=sys.stderr)
+        return None
+    taken: dict[str, float] = json.loads((folder / f"result-{kind}.json").read_text())
+    return taken
+
+
+def show(results: dict[str, list[dict[str, float]]], tokens: int) -> None:
+    print("| | tokens per CPU second (lowest to highest) | tokens per second | peak MiB |\n|---|---|---|---|")
+    speed: dict[str, float] = {}
+    for kind, runs in results.items():
+        by_cpu = [tokens / run["cpu"] for run in runs]
+        speed[kind] = statistics.median(by_cpu)
+        wall = statistics.median(tokens / run["wall"] for run in runs)
+        peak = statistics.median(run["peak"] for run in runs) / 2**20
+        print(f"| ({kind}) {NAMES[kind]} | {speed[kind]:.0f} ({min(by_cpu):.0f} to {max(by_cpu):.0f}) "
+              f"| {wall:.0f} | {peak:.0f} |")  # fmt: skip
+    print(f"\n(c) / (a) = {speed['c'] / speed['a']:.2f} (aim: 1.0)")
+    print(f"(c) / (b) = {speed['c'] / speed['b']:.2f} (aim: 1.5 on a CPU)")
 
 
 if __name__ == "__main__":
