@@ -45,6 +45,8 @@ class World:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         """By plural and name; all namespaced ones are in the Workspace's namespace."""
         self.progress: dict[str, Progress] = {}
+        self.published = PUSHED
+        """The last words of the step that publishes."""
         self.created: list[tuple[str, str]] = []
         self.writes = 0
         self._uid = 0
@@ -265,7 +267,7 @@ class World:
             main["state"] = {"running": {"startedAt": "2026-07-01T12:00:00Z"}}
             pod["status"]["phase"] = "Running"
         elif main["name"] == "publish":
-            main["state"] = {"terminated": {"exitCode": 0, "message": PUSHED}}
+            main["state"] = {"terminated": {"exitCode": 0, "message": self.published}}
             pod["status"]["phase"] = "Succeeded"
             job = self.objects["jobs", pod["owner"][1]]
             job["status"] = {"succeeded": 1, "conditions": [{"type": "Complete", **TRUE}]}

@@ -15,15 +15,19 @@ from typing import Literal
 from kaito.api.crds import V1ALPHA1_INSTANCE_TYPE
 from kaito.api.faults import Fault
 from kaito.api.meta import LabelSelector
-from kaito.api.sources import check_adapters, check_destination, check_input
+from kaito.api.promotion import parse_promotion
+from kaito.api.sources import DNS_SUBDOMAIN, check_adapters, check_destination, check_input, is_image_reference
 from kaito.api.workspace import (
     ANNOTATION_BYPASS_CHECKS,
+    ANNOTATION_CHECKPOINT_IMAGE,
+    ANNOTATION_DATA_SECRET,
     ANNOTATION_DISABLE_BENCHMARK,
     ANNOTATION_ENABLE_LB,
     ANNOTATION_LOCAL_WEIGHTS,
     ANNOTATION_NODE_CLASS,
     ANNOTATION_NODE_IMAGE,
     ANNOTATION_PERFORMANCE_MODE,
+    ANNOTATION_PROMOTE_IF,
     ANNOTATION_RUNTIME,
     ANNOTATION_SERVE_AFTER_TUNING,
     Inference,
@@ -214,6 +218,42 @@ def _tuning(workspace: Workspace, tuning: Tuning, rules: Rules) -> Iterator[Faul
         yield Fault("tuning.method", message, "Use lora or qlora.", "InvalidMethod")
     yield from check_input(tuning.input, rules.allow_data_from)
     yield from check_destination(tuning.output)
+    yield from _tuning_annotations(workspace, tuning)
+
+
+def _tuning_annotations(workspace: Workspace, tuning: Tuning) -> Iterator[Fault]:
+    annotations = workspace.metadata.annotations
+    promote_if = annotations.get(ANNOTATION_PROMOTE_IF)
+    if promote_if is not None:
+        try:
+            parse_promotion(promote_if)
+        except ValueError as error:
+            yield Fault(f"metadata.annotations[{ANNOTATION_PROMOTE_IF}]", str(error), "", "InvalidAnnotation")
+    image = annotations.get(ANNOTATION_CHECKPOINT_IMAGE)
+    if image is not None:
+        yield from _checkpoint_image(image, tuning)
+    secret = annotations.get(ANNOTATION_DATA_SECRET)
+    if secret is not None and not DNS_SUBDOMAIN.match(secret):
+        hint = "Name a Secret with the key authorization."
+        yield Fault(
+            f"metadata.annotations[{ANNOTATION_DATA_SECRET}]",
+            f'"{secret}" is not the name of a Secret',
+            hint,
+            "InvalidAnnotation",
+        )
+
+
+def _checkpoint_image(image: str, tuning: Tuning) -> Iterator[Fault]:
+    """Another tag than the output's: the checkpoints overwrite it every few minutes."""
+    where = f"metadata.annotations[{ANNOTATION_CHECKPOINT_IMAGE}]"
+    hint = "Write it as registry/repository:tag."
+    if not is_image_reference(image):
+        yield Fault(where, f'"{image}" is not an image reference', hint, "InvalidAnnotation")
+    elif "@" in image:
+        yield Fault(where, f'"{image}" names a digest, which cannot be written to', hint, "InvalidAnnotation")
+    elif tuning.output is not None and image == tuning.output.image:
+        message = "it is the image of tuning.output, which the checkpoints would overwrite"
+        yield Fault(where, message, "Use another tag, such as :checkpoint.", "InvalidAnnotation")
 
 
 def _preset(where: str, workspace: Workspace, preset: Preset, rules: Rules) -> Iterator[Fault]:
@@ -257,6 +297,10 @@ def warnings(workspace: Workspace) -> list[str]:
 
 def _unused_annotations(workspace: Workspace) -> Iterator[str]:
     annotations, inference = workspace.metadata.annotations, workspace.inference
+    if workspace.tuning is None:
+        for annotation in (ANNOTATION_PROMOTE_IF, ANNOTATION_CHECKPOINT_IMAGE, ANNOTATION_DATA_SECRET):
+            if annotation in annotations:
+                yield f"{annotation}: not acted on without tuning"
     if ANNOTATION_DISABLE_BENCHMARK in annotations:
         yield f"{ANNOTATION_DISABLE_BENCHMARK}: not acted on; no benchmark runs at the start"
     if inference is None or inference.template is None:

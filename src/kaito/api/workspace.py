@@ -28,6 +28,9 @@ ANNOTATION_PERFORMANCE_MODE = "kaito.sh/performance-mode"
 ANNOTATION_LOCAL_WEIGHTS = "kaito.sh/use-local-weights"
 ANNOTATION_DISABLE_BENCHMARK = "kaito.sh/disable-benchmark"
 ANNOTATION_SERVE_AFTER_TUNING = "kaito.sh/serve-after-tuning"
+ANNOTATION_PROMOTE_IF = "kaito.sh/promote-if"
+ANNOTATION_CHECKPOINT_IMAGE = "kaito.sh/checkpoint-image"
+ANNOTATION_DATA_SECRET = "kaito.sh/data-secret"  # noqa: S105 - the name of an annotation
 ANNOTATION_HASH = "kaito.sh/spec-hash"
 """On pod templates: the hash of all that made them, so that any change of it rolls out."""
 ANNOTATION_BACKED_BY = "kaito.sh/backed-by"
@@ -111,6 +114,12 @@ class TuningStatus(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     loss: str = ""
     evalLoss: str = ""
     baseEvalLoss: str = ""
+    perplexity: str = ""
+    basePerplexity: str = ""
+    exactMatch: str = ""
+    baseExactMatch: str = ""
+    scoredOn: str = ""
+    """`eval` for a held-out part; `train` where nothing was held out, so that the numbers prove memory, not skill."""
     tokensPerSecond: int = 0
     etaSeconds: int = 0
     startedAt: str = ""

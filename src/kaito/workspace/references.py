@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kaito.api.workspace import Preset, Workspace
+from kaito.api.workspace import ANNOTATION_DATA_SECRET, Preset, Workspace
 from kaito.kube.store import object_key
 from kaito.workspace.names import DEFAULT_CONFIGS, default_config_name
 
@@ -37,6 +37,7 @@ def named_secrets(workspace: Workspace) -> list[str]:
     if workspace.tuning:
         found += workspace.tuning.input.imagePullSecrets if workspace.tuning.input else []
         found += [workspace.tuning.output.imagePushSecret] if workspace.tuning.output else []
+        found.append(data_secret(workspace))
     return [name for name in dict.fromkeys(found) if name]
 
 
@@ -45,6 +46,11 @@ def default_config(workspace: Workspace) -> str:
     if workspace.tuning is None or (workspace.tuning.config and workspace.tuning.config not in DEFAULT_CONFIGS):
         return ""
     return workspace.tuning.config or default_config_name(workspace.tuning.method.lower())
+
+
+def data_secret(workspace: Workspace) -> str:
+    """The Secret whose key `authorization` goes with the requests for the data's URLs, or nothing."""
+    return workspace.metadata.annotations.get(ANNOTATION_DATA_SECRET, "") if workspace.tuning else ""
 
 
 def config_references(workspace: Workspace) -> Iterable[str]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86's two ways, and Arm's
 SMALL_MODEL = 30_000_000  # parameters
 SHORT = {"fp32": "float32", "float": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
 
@@ -51,13 +54,16 @@ class Device:
 def find_device(requested: str = "auto") -> tuple[Device, str]:
     """The device and a warning, empty when the requested precision is used as it is.
 
-    bf16 on GPUs that have it, fp16 on those that do not (V100, T4), fp32 on CPUs, where half precision is slower and
-    loses small updates.
+    bf16 on GPUs that have it, fp16 on those that do not (V100, T4), fp32 on CPUs. A CPU takes bf16 where the config says
+    so and the processor computes with it; elsewhere half precision is slower and loses small updates.
     """
     wanted = DTYPES.get(SHORT.get(requested, requested).removeprefix("torch."))
     if not torch.cuda.is_available():
-        warning = f"torch_dtype {requested} is not used on a CPU; training in float32" if _is_half(wanted) else ""
-        return Device("cpu", torch.float32, platform.processor() or platform.machine()), warning
+        name = platform.processor() or platform.machine()
+        if wanted is torch.bfloat16 and _cpu_flags() & BF16_FLAGS:
+            return Device("cpu", torch.bfloat16, name), ""
+        warning = f"torch_dtype {requested} is not used on this CPU; training in float32" if _is_half(wanted) else ""
+        return Device("cpu", torch.float32, name), warning
     name = torch.cuda.get_device_name()
     has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     if wanted is torch.bfloat16 and not has_bf16:
@@ -74,6 +80,16 @@ def use_threads(device: Device, parameters: int, environ: Mapping[str, str]) -> 
     if device.is_cuda or environ.get("OMP_NUM_THREADS"):
         return
     torch.set_num_threads(1 if parameters < SMALL_MODEL else max(1, len(os.sched_getaffinity(0))))
+
+
+def _cpu_flags() -> set[str]:
+    """What the processor can do, as Linux lists it; empty where that is not told."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    return set(found[1].split()) if found else set()
 
 
 def _is_half(dtype: torch.dtype | None) -> bool:

@@ -83,7 +83,7 @@ def _refused(section: str, error: Exception) -> InputError:
 def _precision(device: Device) -> dict[str, Any]:
     return {
         "use_cpu": not device.is_cuda,
-        "bf16": device.is_cuda and device.dtype is torch.bfloat16,
+        "bf16": device.dtype is torch.bfloat16,
         "fp16": device.is_cuda and device.dtype is torch.float16,
         "tf32": True if device.is_cuda and torch.cuda.get_device_capability() >= (8, 0) else None,
     }

@@ -31,6 +31,11 @@ class LastWords(msgspec.Struct, frozen=True):
     digest: str = ""
     evalLoss: float | None = None
     baseEvalLoss: float | None = None
+    perplexity: float | None = None
+    basePerplexity: float | None = None
+    exactMatch: float | None = None
+    baseExactMatch: float | None = None
+    scoredOn: str = ""
 
 
 def last_words(terminated: ContainerStateTerminated) -> LastWords:

@@ -14,8 +14,9 @@ from kaito.workspace.observe import Observed
 from kaito.workspace.plan.engine import resolve_engine_config
 from kaito.workspace.plan.inputs import Inputs, plan_inputs
 from kaito.workspace.plan.nodes import NodePlan, claim_condition_type, plan_nodes
+from kaito.workspace.plan.promotion import cause_of_no_promotion
 from kaito.workspace.plan.root import root_conditions, state_of
-from kaito.workspace.plan.serving import ServingPlan, pending_serving, plan_serving, serves
+from kaito.workspace.plan.serving import ServingPlan, pending_serving, plan_serving, serves, stop_serving
 from kaito.workspace.plan.sizing import Sizing, plan_sizing
 from kaito.workspace.plan.tuning import TuningPlan, plan_tuning
 from kaito.workspace.render.config import render_config
@@ -73,6 +74,9 @@ def _serving(
     if tuning is not None and not tuning.is_done:
         cause = tuning.cause if tuning.is_failed and tuning.cause else AFTER_TUNING
         return pending_serving(cause)
+    not_promoted = cause_of_no_promotion(observed.workspace, tuning.status) if tuning else None
+    if not_promoted is not None:
+        return stop_serving(observed, not_promoted)
     return plan_serving(observed, inputs, sizing, nodes, tuning.status if tuning else None)
 
 

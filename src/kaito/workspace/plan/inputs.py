@@ -13,9 +13,10 @@ from kaito.catalog.models import Model, find_model, tuning_config
 from kaito.workspace.causes import Cause, from_faults
 from kaito.workspace.names import DEFAULT_CONFIGS, config_key
 from kaito.workspace.observe import Observed
-from kaito.workspace.references import named_config, named_preset
+from kaito.workspace.references import data_secret, named_config, named_preset
 
 DOCKER_CONFIG_KEY = ".dockerconfigjson"
+AUTHORIZATION_KEY = "authorization"
 DOCKER_CONFIG_TYPE = "kubernetes.io/dockerconfigjson"
 EMPTY_INFERENCE_CONFIG = "vllm: {}\n"
 
@@ -137,4 +138,5 @@ def _wanted_keys(workspace: Workspace) -> list[tuple[str, str]]:
         wanted += [(name, DOCKER_CONFIG_KEY) for name in workspace.tuning.input.imagePullSecrets]
     if workspace.tuning and workspace.tuning.output:
         wanted += [(workspace.tuning.output.imagePushSecret, DOCKER_CONFIG_KEY)]
+    wanted.append((data_secret(workspace), AUTHORIZATION_KEY))
     return [(name, key) for name, key in wanted if name]

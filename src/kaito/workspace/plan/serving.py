@@ -15,7 +15,7 @@ from kaito.api.workspace import (
     TuningStatus,
     Workspace,
 )
-from kaito.kube.resources import DEPLOYMENTS, SERVICES, STATEFUL_SETS
+from kaito.kube.resources import DEPLOYMENTS, SERVICES, STATEFUL_SETS, Resource
 from kaito.workspace.actions import Action, Apply, Delete
 from kaito.workspace.causes import Cause
 from kaito.workspace.explain.pods import cause_of_pod
@@ -82,7 +82,12 @@ def _other_shape(observed: Observed, sizing: Sizing) -> tuple[Action, ...]:
     kind, other = (DEPLOYMENTS, observed.deployment) if sizing.nodes > 1 else (STATEFUL_SETS, observed.stateful_set)
     if other is None or other.metadata.deletionTimestamp is not None:
         return ()
-    return (Delete(kind, other.metadata.namespace, other.metadata.name, other.metadata.uid),)
+    return (_delete(kind, other),)
+
+
+def _delete(kind: Resource[Workload], workload: Workload) -> Delete:
+    metadata = workload.metadata
+    return Delete(kind, metadata.namespace, metadata.name, metadata.uid)
 
 
 def _workload(
@@ -100,6 +105,14 @@ def _workload(
 def pending_serving(cause: Cause) -> ServingPlan:
     """Serving waits for something before it: the training, or a mended spec."""
     return ServingPlan((), _not_ready(cause), cause)
+
+
+def stop_serving(observed: Observed, cause: Cause) -> ServingPlan:
+    """What was tuned may not be served: a server that the gate now shuts out goes away."""
+    server = observed.deployment
+    if server is None or server.metadata.deletionTimestamp is not None:
+        return pending_serving(cause)
+    return ServingPlan((_delete(DEPLOYMENTS, server),), _not_ready(cause), cause)
 
 
 def _server(

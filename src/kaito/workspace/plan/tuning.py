@@ -14,7 +14,14 @@ import msgspec
 from kaito.api.conditions import find, is_true, timestamp
 from kaito.api.core import Job, Pod
 from kaito.api.meta import Condition
-from kaito.api.workspace import ANNOTATION_HASH, TunedAdapter, Tuning, TuningStatus, Workspace
+from kaito.api.workspace import (
+    ANNOTATION_CHECKPOINT_IMAGE,
+    ANNOTATION_HASH,
+    TunedAdapter,
+    Tuning,
+    TuningStatus,
+    Workspace,
+)
 from kaito.kube.resources import DEPLOYMENTS, JOBS
 from kaito.workspace.actions import Action, Create, Delete, Patch
 from kaito.workspace.causes import Cause
@@ -25,6 +32,7 @@ from kaito.workspace.plan.inputs import Inputs
 from kaito.workspace.plan.nodes import NodePlan
 from kaito.workspace.plan.sizing import Sizing
 from kaito.workspace.progress import Progress
+from kaito.workspace.references import data_secret
 from kaito.workspace.render.job import render_job
 
 
@@ -71,7 +79,10 @@ def job_hash(workspace: Workspace, config_text: str) -> str:
         source.imagePullSecrets if source else [],
         output.imagePushSecret if output else "",
     ]
-    return digest([trained_hash(workspace, config_text), secrets, workspace.resource.instanceType])
+    added = [data_secret(workspace), workspace.metadata.annotations.get(ANNOTATION_CHECKPOINT_IMAGE, "")]
+    parts: list[Any] = [trained_hash(workspace, config_text), secrets, workspace.resource.instanceType]
+    # Only where they are set: the Jobs of an earlier release, which knew neither, must not start again.
+    return digest([*parts, added] if any(added) else parts)
 
 
 def plan_tuning(observed: Observed, inputs: Inputs, sizing: Sizing, nodes: NodePlan) -> TuningPlan:
@@ -193,6 +204,11 @@ def _finish(observed: Observed, job: Job, pods: list[Pod], wanted: str) -> Tunin
         loss=before.loss,
         evalLoss=_number(words.evalLoss) or before.evalLoss,
         baseEvalLoss=_number(words.baseEvalLoss),
+        perplexity=_number(words.perplexity),
+        basePerplexity=_number(words.basePerplexity),
+        exactMatch=_number(words.exactMatch),
+        baseExactMatch=_number(words.baseExactMatch),
+        scoredOn=words.scoredOn,
         tokensPerSecond=before.tokensPerSecond,
         startedAt=before.startedAt,
         finishedAt=job.status.completionTime or timestamp(observed.now),

@@ -6,9 +6,17 @@ from typing import Any
 
 import msgspec
 
-from kaito.api.workspace import ANNOTATION_HASH, DataDestination, DataSource, Preset, Workspace
+from kaito.api.workspace import (
+    ANNOTATION_CHECKPOINT_IMAGE,
+    ANNOTATION_HASH,
+    DataDestination,
+    DataSource,
+    Preset,
+    Workspace,
+)
 from kaito.catalog.models import Model
 from kaito.workspace.names import ROLE_TUNE, TRAINING_CONFIG, child_metadata, pod_labels
+from kaito.workspace.references import data_secret
 from kaito.workspace.render.pods import (
     CONFIG_DIR,
     DATA_DIR,
@@ -31,6 +39,9 @@ from kaito.workspace.render.pods import (
     step,
 )
 
+DATA_SECRET_DIR = "/mnt/data-secret"  # noqa: S105 - a folder, not a secret
+CHECKPOINT_GRACE = 120
+"""Seconds that a pod which leaves its node has to push its last checkpoint."""
 BACKOFF_LIMIT = 6
 """Restarts of a step that a retry may help, before the Job fails; Kubernetes' own default."""
 
@@ -51,7 +62,7 @@ def render_job(
     assert tuning.output is not None
     data, data_volumes = _data_step(workspace, image, tuning.input, allow_data_from)
     weights, weight_volumes = model_step(workspace, image, preset, model, placement)
-    tune = _tune_step(workspace, image, preset, model, placement)
+    tune = _tune_step(workspace, image, preset, model, placement, tuning.output)
     publish, publish_volumes = _publish_step(workspace, image, model, tuning.output)
     volumes: Mounts = {
         "data": empty_dir(),
@@ -64,6 +75,8 @@ def render_job(
     }
     spec = pod_spec([data, weights, tune], [publish], volumes, placement, preset.presetOptions.imagePullSecrets)
     spec["restartPolicy"] = "OnFailure"
+    if _checkpoint_image(workspace):
+        spec["terminationGracePeriodSeconds"] = CHECKPOINT_GRACE
     annotations = {ANNOTATION_HASH: job_hash, "kubectl.kubernetes.io/default-container": "tune"}
     template = {"metadata": {"labels": pod_labels(workspace, ROLE_TUNE), "annotations": annotations}, "spec": spec}
     return {
@@ -84,6 +97,10 @@ def _data_step(
         environment["KAITO_DATA_ALLOW"] = ",".join(allow)
     if source.urls:
         environment["KAITO_DATA_URLS"] = msgspec.json.encode(source.urls).decode()
+        if data_secret(workspace):
+            environment["KAITO_DATA_AUTHORIZATION"] = f"{DATA_SECRET_DIR}/authorization"
+            mounts.append(("data-secret", DATA_SECRET_DIR))
+            volumes["data-secret"] = {"secret": {"secretName": data_secret(workspace)}}
     elif source.image:
         environment["KAITO_DATA_IMAGE"] = source.image
         if source.imagePullSecrets:
@@ -94,12 +111,16 @@ def _data_step(
         environment["KAITO_DATA_SOURCE_DIR"] = DATA_SOURCE_DIR
         mounts.append(("data-source", DATA_SOURCE_DIR))
         volumes["data-source"] = dict(source.volumeSource or {})
-    return read_only(step("data", image, workspace, environment, mounts), "data-source", "config"), volumes
+    return read_only(
+        step("data", image, workspace, environment, mounts), "data-source", "data-secret", "config"
+    ), volumes
 
 
-def _tune_step(workspace: Workspace, image: str, preset: Preset, model: Model, placement: Placement) -> dict[str, Any]:
+def _tune_step(
+    workspace: Workspace, image: str, preset: Preset, model: Model, placement: Placement, output: DataDestination
+) -> dict[str, Any]:
     assert workspace.tuning is not None
-    environment = {
+    environment: dict[str, str | dict[str, Any]] = {
         "KAITO_CONFIG": f"{CONFIG_DIR}/{TRAINING_CONFIG}",
         "KAITO_DATA_DIR": DATA_DIR,
         "KAITO_MODEL_DIR": WEIGHTS_DIR,
@@ -115,8 +136,18 @@ def _tune_step(workspace: Workspace, image: str, preset: Preset, model: Model, p
         ("dshm", "/dev/shm"),  # noqa: S108 - shared memory of the pod's own
         *local_mounts(workspace, preset),
     ]
+    if _checkpoint_image(workspace):
+        environment["KAITO_CHECKPOINT_IMAGE"] = _checkpoint_image(workspace)
+        if output.imagePushSecret:
+            environment["KAITO_REGISTRY_AUTH"] = f"{PUSH_SECRET_DIR}/config.json"
+            environment["KAITO_PUSH_SECRET"] = output.imagePushSecret
+            mounts.append(("push-secret", PUSH_SECRET_DIR))
     container = step("tune", image, workspace, environment, mounts, limits=placement.limits)
-    return read_only(container, "data", "weights", "config", LOCAL_WEIGHTS)
+    return read_only(container, "data", "weights", "config", "push-secret", LOCAL_WEIGHTS)
+
+
+def _checkpoint_image(workspace: Workspace) -> str:
+    return workspace.metadata.annotations.get(ANNOTATION_CHECKPOINT_IMAGE, "")
 
 
 def _publish_step(
@@ -126,6 +157,9 @@ def _publish_step(
     mounts, volumes = [("results", RESULTS_DIR)], Mounts()
     if output.image:
         environment["KAITO_OUTPUT_IMAGE"] = output.image
+    if _checkpoint_image(workspace):
+        environment["KAITO_CHECKPOINT_IMAGE"] = _checkpoint_image(workspace)
+    if output.imagePushSecret:
         environment["KAITO_REGISTRY_AUTH"] = f"{PUSH_SECRET_DIR}/config.json"
         environment["KAITO_PUSH_SECRET"] = output.imagePushSecret
         mounts.append(("push-secret", PUSH_SECRET_DIR))
