@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import aiohttp
 
 from kaito.oci.digest import CHUNK, DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST, Descriptor, digest_of
-from kaito.oci.errors import BadImage, DigestMismatch, NotFound, Refused, RegistryError, Unreachable
+from kaito.oci.errors import BadImage, DigestMismatch, NotFound, Refused, RegistryError, Unauthorized, Unreachable
 from kaito.oci.reference import Reference
 from kaito.oci.session import Session
 
@@ -129,6 +129,16 @@ class RegistryClient:
         if reference.digest and digest != reference.digest:
             raise DigestMismatch(reference.registry, f"the manifest of {reference} has the digest {digest}")
         return digest, content
+
+    async def delete_manifest(self, reference: Reference, digest: str) -> bool:
+        """Remove a manifest and the tags that point to it; False where the registry does not let clients delete."""
+        url = self._session.url(reference, f"manifests/{digest}")
+        accept = frozenset({200, 202, 404, 405})
+        try:
+            async with self._session.request("DELETE", url, reference, scope="delete", accept=accept) as answer:
+                return answer.status in (200, 202)
+        except Unauthorized:
+            return False
 
     async def tags(self, reference: Reference) -> list[str]:
         """All tags of the repository; follows the pages."""

@@ -26,7 +26,7 @@ from kaito.oci.digest import (
     digest_of,
 )
 from kaito.oci.errors import BadImage, NotFound
-from kaito.oci.layer import Limits, unpack_layers, write_layer
+from kaito.oci.layer import GZIP_LEVEL, Limits, unpack_layers, write_layer
 from kaito.oci.reference import Reference
 
 EPOCH = "1970-01-01T00:00:00Z"  # one fixed time, so that the same content has the same digest
@@ -58,11 +58,12 @@ async def push_image(
     *,
     moved: Moved = ignore_moved,
     scratch: Path | None = None,
+    compression: int = GZIP_LEVEL,
 ) -> Pushed:
     """Push `files` (name in the image -> file) as an image of one layer. The same content gives the same digest."""
     metadata = metadata or ImageMetadata()
     with tempfile.TemporaryDirectory(dir=scratch, prefix="layer-") as folder:
-        layer = write_layer(files, Path(folder) / "layer.tar.gz")
+        layer = write_layer(files, Path(folder) / "layer.tar.gz", compression)
         await client.push_blob(reference, layer.path, layer.digest, moved=moved)
     config = _config(layer.diff_id, metadata)
     await client.push_bytes(reference, config)

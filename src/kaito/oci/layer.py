@@ -44,13 +44,16 @@ class Layer:
     media_type: str = LAYER_TAR_GZIP
 
 
-def write_layer(files: Mapping[str, Path], target: Path) -> Layer:
-    """Write `files` (name inside the image -> file on disk) as a gzipped tar, in constant memory."""
+def write_layer(files: Mapping[str, Path], target: Path, compression: int = GZIP_LEVEL) -> Layer:
+    """Write `files` (name inside the image -> file on disk) as a gzipped tar, in constant memory.
+
+    `compression` is gzip's level, 0 (stored) to 9.
+    """
     compressed = hashlib.sha256()
     plain = hashlib.sha256()
     with (
         target.open("wb") as raw,
-        gzip.GzipFile("", "wb", GZIP_LEVEL, cast(IO[bytes], _Hashing(raw, compressed)), mtime=0) as packed,
+        gzip.GzipFile("", "wb", compression, cast(IO[bytes], _Hashing(raw, compressed)), mtime=0) as packed,
         tarfile.open(
             fileobj=cast(IO[bytes], _Hashing(cast(IO[bytes], packed), plain)), mode="w|", format=tarfile.PAX_FORMAT
         ) as tar,

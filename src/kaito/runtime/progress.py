@@ -32,6 +32,8 @@ METRICS = {
     "memoryBytes": ("kaito_tuning_memory_bytes", "Peak memory of the accelerator, or of the process on a CPU."),
     "bytesDone": ("kaito_step_bytes_done", "Bytes moved so far."),
     "bytesTotal": ("kaito_step_bytes_planned", "Bytes to move in all, where known."),
+    "checkpointStep": ("kaito_tuning_checkpoint_step", "Step of the last checkpoint written."),
+    "checkpointPushedStep": ("kaito_tuning_checkpoint_pushed_step", "Step of the last checkpoint pushed."),
     "rows": ("kaito_data_rows", "Rows accepted so far."),
     "rejectedRows": ("kaito_data_rejected_rows", "Rows rejected so far."),
 }

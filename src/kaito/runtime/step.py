@@ -43,6 +43,8 @@ class Step:
     progress: Progress
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
+    is_quiet: bool = False
+    """Another process of the same step writes the log."""
     _saving: bool = False
 
     def require(self, variable: str) -> str:
@@ -71,6 +73,8 @@ class Step:
 
     def say(self, event: str, **fields: Any) -> None:
         """One event, one JSON line on stdout. Never give it a secret."""
+        if self.is_quiet:
+            return
         record = {"time": _now(), "step": self.name, "event": event, **finite(fields)}
         print(json.dumps(record, ensure_ascii=False, default=str), flush=True)
 
@@ -116,24 +120,29 @@ def run_step(name: str, func: StepFunction, *, environ: Mapping[str, str] | None
         first_line = (str(error).strip() or "no text").splitlines()[0]
         text = f"the step {name!r} failed: {type(error).__name__}: {first_line}"
         return _end(step, log, StepError("InternalError", text, "this is a defect; the log above has its trace"))
-    if words is not None:
-        _write_termination(log, json.dumps(finite(words), ensure_ascii=False))
-    return 0
+    return end_with(log, 0, words or {})
+
+
+def end_with(log: str, code: int, words: Mapping[str, Any]) -> int:
+    """Leave the last words in the file `log`, and on stderr unless all went well. Returns `code`."""
+    text = _fit(finite(words))
+    if code or words:
+        _write_termination(log, text)
+    if code:
+        sys.stdout.flush()
+        print(text, file=sys.stderr, flush=True)
+    return code
 
 
 def _end(step: Step, log: str, failure: RuntimeFailure) -> int:
     step.progress.failed(failure)
-    words = _fit(failure.as_dict())
-    _write_termination(log, words)
-    sys.stdout.flush()
-    print(words, file=sys.stderr, flush=True)
-    return failure.exit_code
+    return end_with(log, failure.exit_code, failure.as_dict())
 
 
-def _fit(words: Mapping[str, str]) -> str:
+def _fit(words: Mapping[str, Any]) -> str:
     """The JSON of `words` within MAX_TERMINATION_MESSAGE bytes; only the message is ever cut."""
     text = json.dumps(words, ensure_ascii=False)
-    message = words["message"]
+    message = str(words.get("message", ""))
     while len(text.encode()) > MAX_TERMINATION_MESSAGE and message:
         message = message[: len(message) * 3 // 4]
         text = json.dumps({**words, "message": message + " ..."}, ensure_ascii=False)

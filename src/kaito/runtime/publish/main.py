@@ -31,6 +31,7 @@ from kaito.runtime.adapter import CONFIG, WEIGHTS
 from kaito.runtime.errors import RuntimeFailure, StepError
 from kaito.runtime.registry import image_reference, open_session
 from kaito.runtime.step import Step, run_step
+from kaito.runtime.tune.remote import drop_checkpoint
 
 REPORT_TYPE = "application/vnd.kaito.tuning.report.v1"
 REPORT_FILES = {"report.json": "application/json", "report.md": "text/markdown", "loss.svg": "image/svg+xml"}
@@ -62,15 +63,17 @@ def publish(step: Step, chance: Callable[[], float] = random.random) -> Mapping[
     for name in (CONFIG, WEIGHTS):
         if not (adapter / name).is_file():
             raise StepError("AdapterMissing", f"{adapter} has no {name}", "the tune step has to finish first")
-    losses = _losses(output)
+    figures = _figures(output)
     if not step.environ.get("KAITO_OUTPUT_IMAGE"):
         digest = seal(output)
         step.say("results volume is sealed", folder=str(output), digest=digest)
-        return {"image": "", "digest": digest, **losses}
+        drop_checkpoint(step)
+        return {"image": "", "digest": digest, **figures}
     reference = image_reference(step, "KAITO_OUTPUT_IMAGE")
     pushed = _push_patiently(step, reference, output, chance)
     step.say("adapter is pushed", image=str(reference), digest=pushed.digest)
-    return {"image": str(reference), "digest": pushed.digest, **losses}
+    drop_checkpoint(step)
+    return {"image": str(reference), "digest": pushed.digest, **figures}
 
 
 def seal(output: Path) -> str:
@@ -168,9 +171,14 @@ def _annotations(step: Step, output: Path) -> dict[str, str]:
     return annotations
 
 
-def _losses(output: Path) -> dict[str, float]:
+FIGURES = ("evalLoss", "baseEvalLoss", "perplexity", "basePerplexity", "exactMatch", "baseExactMatch")
+
+
+def _figures(output: Path) -> dict[str, float | str]:
+    """What the training proved, for the termination message."""
     report = _report(output)
-    return {key: report[key] for key in ("evalLoss", "baseEvalLoss") if isinstance(report.get(key), (int, float))}
+    found: dict[str, float | str] = {key: report[key] for key in FIGURES if isinstance(report.get(key), (int, float))}
+    return {**found, "scoredOn": str(report["scoredOn"])} if report.get("scoredOn") else found
 
 
 def _report(output: Path) -> dict[str, Any]:

@@ -1,14 +1,7 @@
-"""Checkpoints that a killed trainer comes back to.
-
-A checkpoint counts only once it carries the mark, which is written last: `kill -9` in the middle of saving leaves a
-folder without it, and that one is thrown away. Saved every few minutes, and at SIGTERM.
-"""
+"""When checkpoints are written: every few minutes, and once more when the step is told to stop."""
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -17,34 +10,17 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-MARK = "complete.json"
+from kaito.runtime.tune.ranks import any_rank, is_first, wait_for_all
+from kaito.runtime.tune.saved import write_mark
+
 EVERY = 300.0  # seconds
-_NAME = re.compile(r"checkpoint-(\d+)")
-
-
-def find_checkpoint(folder: Path, identity: str) -> Path | None:
-    """The newest complete checkpoint of the same run (`identity`); broken and foreign ones are removed."""
-    found: list[tuple[int, Path]] = []
-    for path in folder.glob("checkpoint-*"):
-        match = _NAME.fullmatch(path.name)
-        if match is None:
-            continue
-        if _identity(path) == identity:
-            found.append((int(match[1]), path))
-        else:
-            shutil.rmtree(path)
-    return max(found)[1] if found else None
-
-
-def _identity(checkpoint: Path) -> str:
-    try:
-        return str(json.loads((checkpoint / MARK).read_bytes())["identity"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
 
 
 class Checkpoints(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
-    """Saves every `every` seconds, and once more when `stop` is set, after which training ends."""
+    """Saves every `every` seconds, and once more when `stop` is set, after which training ends.
+
+    `saved` is told of each whole checkpoint; it must return at once, because training waits for it.
+    """
 
     def __init__(
         self,
@@ -52,29 +28,36 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         stop: threading.Event,
         every: float = EVERY,
         clock: Callable[[], float] = time.monotonic,
+        saved: Callable[[Path], None] = lambda checkpoint: None,
     ) -> None:
         self._identity = identity
         self._stop = stop
         self._every = every
         self._clock = clock
+        self._saved = saved
         self._saved_at = clock()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        if self._stop.is_set():
+        is_due = is_first() and self._clock() - self._saved_at >= self._every
+        # All processes save together: what one of them has to do, all do.
+        is_stopped, is_due = any_rank(self._stop.is_set(), is_due)
+        if is_stopped:
+            self._stop.set()
             control.should_save = True
             control.should_training_stop = True
-        elif self._clock() - self._saved_at >= self._every and state.global_step < state.max_steps:
+        elif is_due and state.global_step < state.max_steps:
             control.should_save = True
         return control
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        beside = folder / f"{MARK}.new"
-        beside.write_text(json.dumps({"identity": self._identity, "step": state.global_step}))
-        beside.replace(folder / MARK)
+        wait_for_all()  # each process writes its random state
+        if is_first():
+            checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            write_mark(checkpoint, self._identity)
+            self._saved(checkpoint)
         self._saved_at = self._clock()
         return control

@@ -32,7 +32,6 @@ RETIRED = {
         "no_cuda": "use_cpu",
         "per_gpu_train_batch_size": "per_device_train_batch_size",
         "per_gpu_eval_batch_size": "per_device_eval_batch_size",
-        "group_by_length": "",
         "overwrite_output_dir": "",
         "logging_dir": "",
         "save_safetensors": "",
@@ -192,7 +191,7 @@ def check_method(config: TuningConfig, method: str) -> str:
 
 def _sections(body: Mapping[str, Mapping[str, Any]]) -> TuningConfig:
     warnings: list[str] = []
-    training = _library_section("TrainingArguments", body["TrainingArguments"], warnings)
+    training = _library_section("TrainingArguments", _sorted_by_length(body["TrainingArguments"]), warnings)
     for key, why in REFUSED.items():
         if training.get(key) not in (None, False, "", {}):
             raise _invalid(f"TrainingArguments.{key} cannot be set: {why}")
@@ -218,6 +217,16 @@ def _sections(body: Mapping[str, Mapping[str, Any]]) -> TuningConfig:
         collator=collator,
         warnings=tuple(warnings),
     )
+
+
+def _sorted_by_length(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`group_by_length: true` of older configs, as the libraries of today spell it."""
+    if "group_by_length" not in given:
+        return given
+    rest = {key: value for key, value in given.items() if key != "group_by_length"}
+    if not _typed("TrainingArguments.group_by_length", given["group_by_length"], ["bool"]):
+        return rest
+    return {"train_sampling_strategy": "group_by_length", **rest}
 
 
 def _library_section(name: str, given: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:

@@ -54,8 +54,8 @@ class Device:
 def find_device(requested: str = "auto") -> tuple[Device, str]:
     """The device and a warning, empty when the requested precision is used as it is.
 
-    bf16 on GPUs that have it, fp16 on those that do not (V100, T4), fp32 on CPUs. A CPU takes bf16 where the config says
-    so and the processor computes with it; elsewhere half precision is slower and loses small updates.
+    bf16 on GPUs that have it, fp16 on those that do not (V100, T4), fp32 on CPUs. A CPU takes bf16 where the config
+    says so and the processor computes with it; elsewhere half precision is slower and loses small updates.
     """
     wanted = DTYPES.get(SHORT.get(requested, requested).removeprefix("torch."))
     if not torch.cuda.is_available():

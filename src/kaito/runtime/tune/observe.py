@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from kaito.runtime.errors import StepError
 from kaito.runtime.progress import finite
 from kaito.runtime.step import Step
 from kaito.runtime.tune.device import Device
 
 LOG_EVERY = 1.0  # seconds between log lines: a tiny model makes tens of steps a second
 WINDOW = 50  # steps that the speed is an average of
-
-
-class NotFinite(StepError):
-    """The loss is NaN or infinite."""
-
-    def __init__(self, step: int, epoch: float, loss: float) -> None:
-        super().__init__(
-            "LossNotFinite",
-            f"the training loss is {loss} at step {step} (epoch {epoch:.2f})",
-            "lower learning_rate, or look for broken rows in the data around that step",
-        )
 
 
 class Observer(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
@@ -42,8 +31,10 @@ class Observer(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
         tokens: Callable[[], float],
         file: Path,
         clock: Callable[[], float] = time.monotonic,
+        alive: Callable[[int | None], None] = lambda train_step: None,
     ) -> None:
         self._step = step
+        self._alive = alive
         self._device = device
         self._tokens = tokens
         self._file = file
@@ -69,6 +60,7 @@ class Observer(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
         self.eval_losses = [(e["step"], e["eval_loss"]) for e in state.log_history if "eval_loss" in e]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._alive(state.global_step)
         now, tokens = self._clock(), self._tokens()
         self._marks.append((now, state.global_step, tokens))
         then, step, before = self._marks[0]
@@ -82,6 +74,14 @@ class Observer(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
             etaSeconds=round(left, 1),
             memoryBytes=self._device.peak_memory(),
         )
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._alive(None)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._alive(None)
 
     def on_log(
         self,
@@ -102,16 +102,28 @@ class Observer(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
         loss = float(logs["loss"])
         self.losses.append((state.global_step, loss))
         self._step.progress.update(loss=loss, learningRate=logs.get("learning_rate"), gradNorm=logs.get("grad_norm"))
-        if not math.isfinite(loss):
-            raise NotFinite(state.global_step, state.epoch or 0.0, loss)
         if self._clock() - self._logged_at >= LOG_EVERY or state.global_step >= state.max_steps:
             self._logged_at = self._clock()
             fields = self._step.progress.snapshot()
             shown = ("trainStep", "totalSteps", "epoch", "loss", "tokensPerSecond", "etaSeconds")
-            self._step.say("train", **{name: fields.get(name) for name in shown})
+            if sys.stdout.isatty():
+                print(f"\r{bar(fields)}\033[K", end="\n" if state.global_step >= state.max_steps else "", flush=True)
+            else:
+                self._step.say("train", **{name: fields.get(name) for name in shown})
             self._write(fields)
 
     def _write(self, fields: dict[str, Any]) -> None:
         beside = self._file.with_name(f"{self._file.name}.new")
         beside.write_text(json.dumps(finite(fields)), encoding="utf-8")
         beside.replace(self._file)
+
+
+def bar(fields: Mapping[str, Any], width: int = 30) -> str:
+    """One line for a terminal: how far, the loss, the speed, the time left."""
+    step, total = fields.get("trainStep") or 0, fields.get("totalSteps") or 1
+    done = min(width, width * step // total)
+    left = int(fields.get("etaSeconds") or 0)
+    return (
+        f"[{'#' * done}{'.' * (width - done)}] {step}/{total}  loss {fields.get('loss') or 0:.4f}  "
+        f"{fields.get('tokensPerSecond') or 0:.0f} tokens/s  {left // 60}:{left % 60:02d} left"
+    )

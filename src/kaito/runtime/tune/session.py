@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
-import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 # The step has its weights; a library that asks the hub for anything would wait for a network that pods may not have.
@@ -22,14 +24,36 @@ import transformers
 from kaito.runtime.data.dataset import EVAL, TRAIN, read_dataset
 from kaito.runtime.errors import InputError, StepError
 from kaito.runtime.step import Step
-from kaito.runtime.tune.checkpoints import EVERY, Checkpoints, find_checkpoint
+from kaito.runtime.tune.checkpoints import EVERY, Checkpoints
 from kaito.runtime.tune.device import Device, find_device, use_threads
+from kaito.runtime.tune.energy import EnergyMeter
+from kaito.runtime.tune.launch import OUT_OF_MEMORY
+from kaito.runtime.tune.memory import plan_memory
 from kaito.runtime.tune.model import load_model, load_tokenizer, lora_config, save_adapter
 from kaito.runtime.tune.observe import Observer
-from kaito.runtime.tune.report import SCORED_ROWS, perplexity, score, versions, write_report
+from kaito.runtime.tune.ranks import is_first
+from kaito.runtime.tune.remote import VARIABLE, CheckpointPusher
+from kaito.runtime.tune.report import Run, make_report, write_report
 from kaito.runtime.tune.request import TuneRequest
+from kaito.runtime.tune.saved import find_checkpoint
 from kaito.runtime.tune.tokens import Encoder, Tokenized, tokenize
-from kaito.runtime.tune.trainer import MAX_LENGTH, make_trainer, training_arguments
+from kaito.runtime.tune.trainer import MAX_LENGTH, Batches, make_trainer, training_arguments
+from kaito.runtime.tune.watchdog import Watchdog
+
+PUSH_ON_STOP = 90.0  # seconds for the last checkpoint to reach the registry when the pod has to go
+
+
+class OutOfMemory(StepError):
+    """One process of several has no room: the launcher starts all again with the batch that `as_dict` names."""
+
+    exit_code = OUT_OF_MEMORY
+
+    def __init__(self, batches: Batches) -> None:
+        super().__init__("OutOfMemory", "a GPU has not enough memory for the batch", "it starts again with half of it")
+        self.batches = batches
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "batch": self.batches.size, "accumulate": self.batches.accumulate}
 
 
 def train(step: Step, request: TuneRequest) -> Mapping[str, Any]:
@@ -38,6 +62,8 @@ def train(step: Step, request: TuneRequest) -> Mapping[str, Any]:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries warning each other; not the user's to mend
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(step.environ.get("LOCAL_RANK") or 0))
     device, warning = find_device(request.config.model.dtype or request.config.model.torch_dtype)
     if warning:
         step.say("config warning", warning=warning)
@@ -45,19 +71,37 @@ def train(step: Step, request: TuneRequest) -> Mapping[str, Any]:
     step.progress.running("reading the data")
     tokenizer = load_tokenizer(request.model, request.config.model)
     train_rows, held = _rows(step, request, tokenizer)
-    with step.saves_on_stop():
-        trainer, observer = _train(step, request, device, tokenizer, train_rows, held)
+    energy = EnergyMeter(torch.cuda.device_count() if device.is_cuda else 0)
+    with step.saves_on_stop(), contextlib.ExitStack() as stack:
+        saved = _pusher(step, request, stack)
+        trainer, observer = _train(step, request, device, tokenizer, train_rows, held, saved)
         if step.stop.is_set():
             raise StepError("Terminated", "training was told to stop; a checkpoint is saved", "it resumes by itself")
+    if not is_first():
+        return {}
     step.progress.running("scoring the base and the tuned model")
-    report = _report(request, device, trainer, observer, train_rows, held)
-    report["seconds"] = round(step.clock() - started, 1)
+    run = Run(request, device, trainer, tokenizer, train_rows, held, observer.losses, observer.eval_losses, energy)
+    report = {**make_report(run), "seconds": round(step.clock() - started, 1)}
     _save_adapter(trainer.model, request)
     write_report(request.output, report)
     step.progress.update(evalLoss=report["evalLoss"], message="done")
     step.say("tuning is done", steps=report["steps"], evalLoss=report["evalLoss"], baseEvalLoss=report["baseEvalLoss"])
     shutil.rmtree(request.checkpoints, ignore_errors=True)
     return report
+
+
+def _pusher(step: Step, request: TuneRequest, stack: contextlib.ExitStack) -> Callable[[Path], None]:
+    """What is to be done with each checkpoint beside keeping it."""
+    if not step.environ.get(VARIABLE) or step.is_quiet:
+        return lambda checkpoint: None
+    pusher = stack.enter_context(CheckpointPusher(step, request))
+
+    def last_push() -> None:
+        if step.stop.is_set() and not pusher.finish(PUSH_ON_STOP):
+            step.say("the last checkpoint did not reach the registry in time")
+
+    stack.callback(last_push)
+    return pusher.offer
 
 
 def _rows(step: Step, request: TuneRequest, tokenizer: Any) -> tuple[Tokenized, Tokenized]:
@@ -95,97 +139,79 @@ def _max_length(training: Mapping[str, Any], tokenizer: Any) -> int | None:
 
 
 def _train(
-    step: Step, request: TuneRequest, device: Device, tokenizer: Any, rows: Tokenized, held: Tokenized
-) -> tuple[Any, Observer]:
+    step: Step, request: TuneRequest, device: Device, tokenizer: Any, rows: Tokenized, held: Tokenized,
+    saved: Callable[[Path], None],
+) -> tuple[Any, Observer]:  # fmt: skip
     """Train to the end or to a stop; when memory runs out, again from the checkpoint with half the batch."""
-    batch = int(request.config.training.get("per_device_train_batch_size", 4))
-    accumulate = 1
+    batches = _first_batches(step, request)
     while True:
         try:
-            return _attempt(step, request, device, tokenizer, rows, held, batch, accumulate)
+            return _attempt(step, request, device, tokenizer, rows, held, batches, saved)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            if batch == 1:
+            used = step.progress.snapshot().get("batch") or 1
+            if used == 1:
                 raise StepError(
-                    "OutOfMemory",
+                    "GpuOutOfMemory" if device.is_cuda else "OutOfMemory",
                     f"{device.name} has not enough memory for one row at a time",
                     "lower max_length, use qlora, or choose an instance type with more GPU memory",
                 ) from error
-        batch, accumulate = batch // 2, accumulate * 2
+        batches = Batches(used, step.progress.snapshot().get("accumulate") or 1, checkpointing=True).smaller()
+        if int(step.environ.get("WORLD_SIZE") or 1) > 1:  # the others wait in a collective that never comes
+            raise OutOfMemory(batches)
         if device.is_cuda:
             torch.cuda.empty_cache()
-        step.say("out of memory; trying again with a smaller batch", batch=batch, accumulate=accumulate)
+        step.say("out of memory; trying again with a smaller batch", batch=batches.size, accumulate=batches.accumulate)
+
+
+def _first_batches(step: Step, request: TuneRequest) -> Batches | None:
+    """What the launcher found in an earlier attempt; None where nothing was tried yet."""
+    given = step.environ.get("KAITO_TRAIN_BATCH")
+    if not given:
+        return None
+    found = json.loads(given)
+    return Batches(int(found["batch"]), int(found["accumulate"]), checkpointing=True)
+
+
+def _planned_batches(request: TuneRequest, device: Device, model: Any, rows: Tokenized) -> Batches:
+    """As the config says; on a GPU what it leaves open is found by what fits into the memory that is free."""
+    given = request.config.training
+    size = int(given.get("per_device_train_batch_size", 4))
+    if not device.is_cuda:
+        return Batches(size)
+    free, _ = torch.cuda.mem_get_info()
+    planned = plan_memory(model.config, [len(row.input_ids) for row in rows.rows], size, free)
+    return Batches(planned.batch, planned.accumulate, planned.checkpointing)
 
 
 def _attempt(
-    step: Step, request: TuneRequest, device: Device, tokenizer: Any, rows: Tokenized, held: Tokenized, batch: int,
-    accumulate: int,
+    step: Step, request: TuneRequest, device: Device, tokenizer: Any, rows: Tokenized, held: Tokenized,
+    batches: Batches | None, saved: Callable[[Path], None],
 ) -> tuple[Any, Observer]:  # fmt: skip
     step.progress.running("loading the model")
     model = load_model(request.model, request.config, request.method, device)
     peft_config = lora_config(request.config.lora, model, request.preset)
+    batches = batches or _planned_batches(request, device, model, rows)
+    step.progress.update(batch=batches.size, accumulate=batches.accumulate)
     arguments = training_arguments(
-        request.config.training,
-        device,
-        request.checkpoints,
-        has_eval=bool(held.rows),
-        batch=batch,
-        accumulate=accumulate,
+        request.config.training, device, request.checkpoints, has_eval=bool(held.rows), batches=batches
     )
-    trainer = make_trainer(model, tokenizer, peft_config, arguments, rows.rows, held.rows)
-    observer = Observer(step, device, lambda: trainer._total_train_tokens, request.output / "progress.json")
-    trainer.add_callback(observer)
-    every = step.number("KAITO_CHECKPOINT_SECONDS", EVERY)
-    trainer.add_callback(Checkpoints(request.identity, step.stop, every))
-    checkpoint = find_checkpoint(request.checkpoints, request.identity)
-    if checkpoint is not None:
-        step.say("resuming", checkpoint=checkpoint.name)
-    trainable, total = trainer.model.get_nb_trainable_parameters()
-    use_threads(device, total, step.environ)
-    step.say("training", trainable=trainable, parameters=total, device=device.name, dtype=device.dtype_name)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer = make_trainer(model, tokenizer, peft_config, arguments, rows, held)
+    with Watchdog(step) as watchdog:
+        observer = Observer(
+            step, device, lambda: trainer._total_train_tokens, request.output / "progress.json", alive=watchdog.alive
+        )
+        if is_first():
+            trainer.add_callback(observer)
+        every = step.number("KAITO_CHECKPOINT_SECONDS", EVERY)
+        trainer.add_callback(Checkpoints(request.identity, step.stop, every, saved=saved))
+        checkpoint = find_checkpoint(request.checkpoints, request.identity)
+        if checkpoint is not None:
+            step.say("resuming", checkpoint=checkpoint.name)
+        trainable, total = trainer.model.get_nb_trainable_parameters()
+        use_threads(device, total, step.environ)
+        step.say("training", trainable=trainable, parameters=total, device=device.name, dtype=device.dtype_name)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer, observer
-
-
-def _report(
-    request: TuneRequest, device: Device, trainer: Any, observer: Observer, rows: Tokenized, held: Tokenized
-) -> dict[str, Any]:
-    """Everything but the time it took."""
-    scored = held.rows or rows.rows[:SCORED_ROWS]
-    tuned = score(trainer.model, scored)
-    with trainer.model.disable_adapter():
-        base = score(trainer.model, scored)
-    return {
-        "identity": request.identity,
-        "preset": request.preset,
-        "method": request.method,
-        "evalLoss": round(tuned, 6),
-        "baseEvalLoss": round(base, 6),
-        "perplexity": perplexity(tuned),
-        "basePerplexity": perplexity(base),
-        "scoredOn": "eval" if held.rows else "train",
-        "scoredRows": len(scored),
-        "trainRows": len(rows.rows),
-        "trainTokens": int(trainer._total_train_tokens),
-        "rejectedRows": len(rows.rejections) + len(held.rejections),
-        "truncatedRows": rows.truncated_rows,
-        "truncatedTokens": rows.truncated_tokens,
-        "steps": trainer.state.global_step,
-        "epochs": float(trainer.state.epoch or 0),
-        "seed": int(trainer.args.seed),
-        "batch": trainer.args.per_device_train_batch_size,
-        "accumulate": trainer.args.gradient_accumulation_steps,
-        "dataDigest": request.data_digest,
-        "device": device.describe(),
-        "peakMemoryBytes": device.peak_memory(),
-        "versions": versions(),
-        "config": {
-            "LoraConfig": dict(request.config.lora),
-            "QuantizationConfig": dict(request.config.quantization),
-            "TrainingArguments": dict(request.config.training),
-        },
-        "curve": {"train": observer.losses, "eval": observer.eval_losses},
-        "finishedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
 
 
 def _save_adapter(model: Any, request: TuneRequest) -> None:

@@ -35,6 +35,8 @@ class Tokenized:
     """All rows, and what became of them."""
 
     rows: list[Tokens] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    """Of each row, where it came from: file:line."""
     rejections: list[Rejection] = field(default_factory=list)
     truncated_rows: int = 0
     truncated_tokens: int = 0
@@ -141,6 +143,7 @@ def tokenize(rows: Iterable[Placed], encoder: Encoder, max_length: int | None) -
             result.rejections.append(Rejection(placed.file, placed.line, str(error)))
             continue
         result.rows.append(tokens)
+        result.names.append(f"{placed.file}:{placed.line}")
     return result
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,9 @@ from trl import SFTConfig, SFTTrainer
 
 from kaito.runtime.errors import InputError
 from kaito.runtime.tune.device import Device
-from kaito.runtime.tune.tokens import Tokens
+from kaito.runtime.tune.faults import NotFinite, rows_of_batch
+from kaito.runtime.tune.order import LengthSorted
+from kaito.runtime.tune.tokens import Tokenized
 
 # What is not said in the config. Batches are concatenated without padding, so a batch of 4 short rows costs their
 # tokens and no more.
@@ -33,30 +38,43 @@ DEFAULTS: dict[str, Any] = {
     "save_strategy": "no",
     "save_total_limit": 2,
     "dataloader_num_workers": 0,
+    "ddp_find_unused_parameters": False,
 }
 MAX_LENGTH = 1024  # tokens of a row, unless the config or the model says less
+SORTED = "group_by_length"
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How many rows go through at once, how often before a step, and whether activations are recomputed."""
+
+    size: int
+    accumulate: int = 1
+    checkpointing: bool = False
+
+    def smaller(self) -> Batches:
+        """The same rows a step, in half the memory."""
+        return Batches(self.size // 2, self.accumulate * 2, self.checkpointing)
 
 
 def training_arguments(
-    given: Mapping[str, Any],
-    device: Device,
-    output: Path,
-    *,
-    has_eval: bool,
-    batch: int | None = None,
-    accumulate: int = 1,
+    given: Mapping[str, Any], device: Device, output: Path, *, has_eval: bool, batches: Batches
 ) -> SFTConfig:
-    """SFTConfig for this device. `batch` and `accumulate` are set after running out of memory. Raises InputError."""
-    options = {**DEFAULTS, "gradient_checkpointing": device.is_cuda, **given}
-    options["padding_free"] = options.get("padding_free", not options.get("packing", False))
-    if options["padding_free"] and not options.get("packing"):
+    """SFTConfig for this device. Raises InputError."""
+    options = {**DEFAULTS, "gradient_checkpointing": batches.checkpointing, **given}
+    is_packed = bool(options.get("packing"))
+    options["padding_free"] = options.get("padding_free", not is_packed)
+    if options["padding_free"] and not is_packed:
         options["max_length"] = None  # rows are cut before, where the report counts them
-    elif options.get("packing"):
+    elif is_packed:
         options.setdefault("max_length", MAX_LENGTH)
-    if batch is not None:
-        options["per_device_train_batch_size"] = batch
-        options["gradient_accumulation_steps"] = accumulate * int(options.get("gradient_accumulation_steps", 1))
+    else:
+        options.setdefault("train_sampling_strategy", SORTED)
+    options["per_device_train_batch_size"] = batches.size
+    options["gradient_accumulation_steps"] = batches.accumulate * int(options.get("gradient_accumulation_steps", 1))
     options.update(_precision(device))
+    if device.is_cuda and importlib.util.find_spec("liger_kernel"):
+        options.setdefault("use_liger_kernel", True)
     if not has_eval:
         options["eval_strategy"] = "no"
         options["do_eval"] = False
@@ -71,7 +89,7 @@ def training_arguments(
     )
     try:
         return SFTConfig(**options)
-    except (TypeError, ValueError, ImportError) as error:
+    except (TypeError, ValueError, ImportError, RuntimeError) as error:
         raise _refused("TrainingArguments", error) from error
 
 
@@ -89,30 +107,54 @@ def _precision(device: Device) -> dict[str, Any]:
     }
 
 
+class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
+    """Stops at the batch whose loss is no number, before it reaches the weights; keeps its order over a restart."""
+
+    rows: Tokenized = Tokenized()
+
+    def training_step(self, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
+        loss = super().training_step(model, inputs, *arguments, **options)
+        value = float(loss)
+        if not math.isfinite(value):
+            named = rows_of_batch(inputs, self.rows.rows, self.rows.names)
+            raise NotFinite(self.state.global_step + 1, self.state.epoch or 0.0, value, named)
+        return loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != SORTED:
+            return super()._get_train_sampler(train_dataset)
+        lengths = [len(ids) for ids in dataset["input_ids"]]
+        return LengthSorted(lengths, self.args.train_batch_size * self.args.world_size, self.args.seed)
+
+
 def make_trainer(
     model: Any,
     tokenizer: Any,
     peft_config: LoraConfig,
     arguments: SFTConfig,
-    train: Sequence[Tokens],
-    held: Sequence[Tokens],
+    train: Tokenized,
+    held: Tokenized,
     callbacks: Sequence[Any] = (),
-) -> SFTTrainer:
+) -> Trainer:
     """The trainer with its adapter in float32: half-precision adapters lose small updates. Raises InputError."""
     if getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False):
         model = _prepare_quantized(model, arguments)
     try:
-        trainer = SFTTrainer(
+        trainer = Trainer(
             model=model,
             args=arguments,
             processing_class=tokenizer,
             peft_config=peft_config,
             train_dataset=_dataset(train),
-            eval_dataset=_dataset(held) if held else None,
+            eval_dataset=_dataset(held) if held.rows else None,
             callbacks=list(callbacks),
         )
-    except (ValueError, TypeError, NotImplementedError, ImportError) as error:  # settings that do not go together
-        raise _refused("LoraConfig or TrainingArguments", error) from error
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, TypeError, NotImplementedError, ImportError, RuntimeError) as error:
+        raise _refused("LoraConfig or TrainingArguments", error) from error  # settings that do not go together
+    trainer.rows = train
     trainer.remove_callback(PrinterCallback)  # prints dicts beside our own log
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
@@ -128,5 +170,6 @@ def _prepare_quantized(model: Any, arguments: SFTConfig) -> Any:
     return prepare_model_for_kbit_training(model, **options)
 
 
-def _dataset(rows: Sequence[Tokens]) -> Dataset:
-    return Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
+def _dataset(rows: Tokenized) -> Dataset:
+    columns = {"input_ids": [row.input_ids for row in rows.rows], "labels": [row.labels for row in rows.rows]}
+    return Dataset.from_dict(columns)
