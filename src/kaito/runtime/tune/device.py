@@ -8,6 +8,7 @@ import re
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,25 @@ def use_threads(device: Device, parameters: int, environ: Mapping[str, str]) -> 
     torch.set_num_threads(1 if parameters < SMALL_MODEL else max(1, len(os.sched_getaffinity(0))))
 
 
+def cpu_maker() -> str:
+    """Such as GenuineIntel or AuthenticAMD; empty where Linux does not tell it."""
+    return _cpu_info("vendor_id")
+
+
 def _cpu_flags() -> set[str]:
-    """What the processor can do, as Linux lists it; empty where that is not told."""
+    """What the processor can do; empty where that is not told."""
+    return set(_cpu_info("flags|Features").split())
+
+
+@cache
+def _cpu_info(names: str) -> str:
+    """A line of what Linux lists of the first processor."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return set()
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    return set(found[1].split()) if found else set()
+        return ""
+    found = re.search(rf"^(?:{names})\s*:(.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def _is_half(dtype: torch.dtype | None) -> bool:

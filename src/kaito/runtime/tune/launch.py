@@ -45,18 +45,22 @@ def wanted_processes(environ: Mapping[str, str]) -> int:
     return max(1, int(lines[-1])) if done.returncode == 0 and lines and lines[-1].isdecimal() else 1
 
 
-def supervise(processes: int, environ: Mapping[str, str]) -> int:
-    """Run the step in that many processes until they end; returns the step's exit code."""
+def supervise(processes: int, environ: Mapping[str, str], failed: float = FAILED) -> int:
+    """Run the step in that many processes until they end; returns the step's exit code.
+
+    `failed`: seconds that the others have to end when one has failed.
+    """
     batch: str | None = None
     while True:
         with tempfile.TemporaryDirectory(prefix="tune-") as folder, _Group(processes, environ, batch, folder) as group:
-            group.wait()
+            group.wait(failed)
             codes, words, is_stopped = group.codes, group.words(), group.is_stopped
         smaller = next((one for one in words.values() if OUT_OF_MEMORY in codes and "batch" in one), None)
         if smaller is None or is_stopped:
             return _end(codes, words, environ)
-        batch = json.dumps(smaller)
-        print(json.dumps({"step": "tune", "event": "starting all processes again", **smaller}), flush=True)
+        found = {name: smaller[name] for name in ("batch", "accumulate")}
+        batch = json.dumps(found)
+        print(json.dumps({"step": "tune", "event": "out of memory; starting all processes again", **found}), flush=True)
 
 
 class _Group:
@@ -88,14 +92,13 @@ class _Group:
                     found[rank] = read
         return found
 
-    def wait(self) -> None:
+    def wait(self, failed: float) -> None:
         """Until all have ended; once one has, the others get some time and are then killed."""
         ended_at: float | None = None
-        while any(worker.poll() is None for worker in self._workers):
-            codes = [worker.returncode for worker in self._workers]
-            if ended_at is None and any(code is not None and code != 0 for code in codes):
+        while None in (codes := [worker.poll() for worker in self._workers]):
+            if ended_at is None and any(codes):
                 ended_at = time.monotonic()
-            patience = TOLD_TO_STOP if self.is_stopped else FAILED
+            patience = TOLD_TO_STOP if self.is_stopped else failed
             if ended_at is not None and time.monotonic() - ended_at > patience:
                 self._signal(signal.SIGKILL)
             time.sleep(0.1)

@@ -33,6 +33,7 @@ FOLDER = "checkpoint"  # inside the image
 AGAIN = 30.0  # seconds after a push that failed, unless a newer checkpoint comes first
 LEAVE = 5.0  # seconds that a push in flight has when the training is over
 PATIENT = RetryPolicy(tries=6, first=1.0, most=16.0)  # at the start there is something to gain from waiting a little
+BRIEF = RetryPolicy()  # a push that fails is tried again anyway
 HINT = "training goes on; mend the registry or the push secret: it is tried again"
 
 
@@ -193,7 +194,7 @@ class CheckpointPusher:
     def _push(self, staged: Path) -> bool:
         at = step_of(staged)
         try:
-            pushed = _run(self._step, RetryPolicy(), lambda client: self._send(client, staged, at))
+            pushed = _run(self._step, BRIEF, lambda client: self._send(client, staged, at))
         except (OciError, OSError) as error:
             self._step.say("checkpoint is not pushed", checkpointStep=at, why=str(error), hint=HINT)
             return False

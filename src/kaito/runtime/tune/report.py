@@ -115,7 +115,18 @@ def _model_source(folder: Path) -> dict[str, Any]:
         source = json.loads((folder / MODEL_MARK).read_bytes())
     except (OSError, ValueError):
         return {}
-    return {key: value for key, value in source.items() if value} if isinstance(source, dict) else {}
+    found = {key: value for key, value in source.items() if value} if isinstance(source, dict) else {}
+    commit = _hub_commit(folder)
+    return {**found, "commit": commit} if commit else found
+
+
+def _hub_commit(folder: Path) -> str:
+    """The commit that a branch such as main stood for, as the hub's client notes it beside what it downloads."""
+    try:
+        note = (folder / ".cache/huggingface/download/config.json.metadata").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return note.partition("\n")[0].strip()
 
 
 def _machine() -> dict[str, Any]:

@@ -27,6 +27,7 @@ from kaito.runtime.step import Step
 from kaito.runtime.tune.checkpoints import EVERY, Checkpoints
 from kaito.runtime.tune.device import Device, find_device, use_threads
 from kaito.runtime.tune.energy import EnergyMeter
+from kaito.runtime.tune.frozen import speed_up_frozen_layers
 from kaito.runtime.tune.launch import OUT_OF_MEMORY
 from kaito.runtime.tune.memory import plan_memory
 from kaito.runtime.tune.model import load_model, load_tokenizer, lora_config, save_adapter
@@ -189,6 +190,7 @@ def _attempt(
 ) -> tuple[Any, Observer]:  # fmt: skip
     step.progress.running("loading the model")
     model = load_model(request.model, request.config, request.method, device)
+    speed_up_frozen_layers(model, device)
     peft_config = lora_config(request.config.lora, model, request.preset)
     batches = batches or _planned_batches(request, device, model, rows)
     step.progress.update(batch=batches.size, accumulate=batches.accumulate)
