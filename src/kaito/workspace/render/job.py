@@ -138,16 +138,22 @@ def _tune_step(
     ]
     if _checkpoint_image(workspace):
         environment["KAITO_CHECKPOINT_IMAGE"] = _checkpoint_image(workspace)
-        if output.imagePushSecret:
-            environment["KAITO_REGISTRY_AUTH"] = f"{PUSH_SECRET_DIR}/config.json"
-            environment["KAITO_PUSH_SECRET"] = output.imagePushSecret
-            mounts.append(("push-secret", PUSH_SECRET_DIR))
+        _use_push_secret(output, environment, mounts)
     container = step("tune", image, workspace, environment, mounts, limits=placement.limits)
     return read_only(container, "data", "weights", "config", "push-secret", LOCAL_WEIGHTS)
 
 
 def _checkpoint_image(workspace: Workspace) -> str:
     return workspace.metadata.annotations.get(ANNOTATION_CHECKPOINT_IMAGE, "")
+
+
+def _use_push_secret(
+    output: DataDestination, environment: dict[str, str | dict[str, Any]], mounts: list[tuple[str, str]]
+) -> None:
+    if output.imagePushSecret:
+        environment["KAITO_REGISTRY_AUTH"] = f"{PUSH_SECRET_DIR}/config.json"
+        environment["KAITO_PUSH_SECRET"] = output.imagePushSecret
+        mounts.append(("push-secret", PUSH_SECRET_DIR))
 
 
 def _publish_step(
@@ -159,9 +165,7 @@ def _publish_step(
         environment["KAITO_OUTPUT_IMAGE"] = output.image
     if _checkpoint_image(workspace):
         environment["KAITO_CHECKPOINT_IMAGE"] = _checkpoint_image(workspace)
+    _use_push_secret(output, environment, mounts)
     if output.imagePushSecret:
-        environment["KAITO_REGISTRY_AUTH"] = f"{PUSH_SECRET_DIR}/config.json"
-        environment["KAITO_PUSH_SECRET"] = output.imagePushSecret
-        mounts.append(("push-secret", PUSH_SECRET_DIR))
         volumes["push-secret"] = registry_secret(output.imagePushSecret)
     return read_only(step("publish", image, workspace, environment, mounts), "push-secret"), volumes
