@@ -21,6 +21,7 @@ from tests.workspace.builders import INFERENCE, TUNING, changed
 
 WHEN = "2026-07-01T12:00:00Z"
 ROOT = Path(__file__).parents[2]
+FILES = Path(__file__).parent / "golden" / "files"
 
 
 def condition(type_: str, status: str, reason: str, message: str = "") -> dict[str, Any]:
@@ -110,8 +111,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def environment(world: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A person's shell: their files in the current folder, the cluster in KUBECONFIG."""
-    files = Path(__file__).parent / "golden" / "files"
-    for file in files.iterdir():
+    for file in FILES.iterdir():
         (tmp_path / file.name).write_text(file.read_text())
     config = world.kubeconfig.read_text()
     (tmp_path / "expired.kubeconfig").write_text(config.replace(world.token, "gone"))
@@ -162,6 +162,7 @@ def test_commands_print_what_they_printed(name: str, environment: dict[str, str]
 def test_the_commands_of_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / ".kaito"
     (tmp_path / "tiny.yaml").write_text((ROOT / "examples/tiny/inference.yaml").read_text())
+    (tmp_path / "warned.yaml").write_text((FILES / "warned.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     environment = {"KAITO_HOME": str(home), "HOME": str(tmp_path), "KUBECONFIG": ""}
     replaced = {

@@ -78,6 +78,12 @@ def test_alerts_name_metrics_that_are_registered() -> None:
     assert {word for word in named if word.removesuffix("_bucket") not in listed} == set()
 
 
+def test_alerts_name_outcomes_that_there_are() -> None:
+    code = (ROOT / "src/kaito/kube/controller.py").read_text()
+    outcomes = set(re.findall(r'return "(\w+)"', code))
+    assert set(re.findall(r'outcome="(\w+)"', (DOCS / "operations.md").read_text())) <= outcomes
+
+
 @pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line, _ in lines])
 def test_examples_of_the_help_are_commands_that_there_are(line: str) -> None:
     root: Any = get_command(app)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -73,12 +74,17 @@ def run_connected(connection: Connection, work: Callable[[Client, str], Awaitabl
 
     async def run() -> T:
         async with Client.connect(find_kubeconfig(at.kubeconfig), at.context, field_manager="kaito-cli") as client:
+            client.on_warning = _warn
             return await work(client, at.namespace or client.namespace)
 
     try:
         return asyncio.run(run())
     except KubeError as error:
         raise worded(error) from error
+
+
+def _warn(warning: str) -> None:
+    print(f"Warning: {warning}", file=sys.stderr)
 
 
 def worded(error: KubeError) -> CommandError:

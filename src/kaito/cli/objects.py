@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from kaito.cli.connection import RIGHT
 from kaito.cli.discovery import Kind, discover, listed, named, of_manifest
 from kaito.cli.errors import CommandError, UsageError
 from kaito.cli.manifests import read_manifests
@@ -30,11 +31,27 @@ async def apply_manifests(
     if not manifests:
         raise UsageError(f"{', '.join(sources)}: there is no object to apply")
     kinds = await discover(client)
+    failures: list[CommandError] = []
     for where, manifest in manifests:
-        kind = of_manifest(kinds, manifest, where)
-        tell(await _apply_one(client, kind, manifest, namespace, where, dry_run))
+        try:
+            kind = of_manifest(kinds, manifest, where)
+            tell(await _apply_one(client, kind, manifest, namespace, where, dry_run))
+        except CommandError as error:
+            failures.append(error)
+            continue
         if manifest["kind"] == "CustomResourceDefinition" and not dry_run:
             kinds = await discover(client)
+    _raise_all(failures)
+
+
+def _raise_all(failures: list[CommandError]) -> None:
+    """One object that is refused does not hold up the others; each is told, and the worst code is the command's."""
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        lines = [f"{error}\n  {error.hint}" if error.hint else str(error) for error in failures]
+        kind = UsageError if all(isinstance(error, UsageError) for error in failures) else CommandError
+        raise kind("\nkaito: ".join(lines))
 
 
 async def _apply_one(
@@ -47,18 +64,18 @@ async def _apply_one(
     try:
         after = await _server_side_apply(client, kind, manifest, space, dry_run)
     except ApiError as error:
-        raise CommandError(f"{where}: {title}: {error.message}") from error
+        hint = RIGHT if error.code == 403 and "webhook" not in error.message else ""
+        raise CommandError(f"{where}: {title}: {error.message}", hint) from error
     return f"{title} {_change(before, after)}{' (server dry run)' if dry_run else ''}"
 
 
 async def _server_side_apply(
     client: Client, kind: Kind, manifest: dict[str, Any], space: str, dry_run: bool
 ) -> dict[str, Any]:
-    if not dry_run:
-        body = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
-        return (await client.apply(kind.resource, body, space))[0]
+    """Strictly, as kubectl does it: a field that the kind does not have is an error, not lost."""
     path = kind.resource.path(space, manifest["metadata"]["name"])
-    params = {"fieldManager": client.field_manager, "force": "true", "dryRun": "All"}
+    params = {"fieldManager": client.field_manager, "force": "true", "fieldValidation": "Strict"}
+    params |= {"dryRun": "All"} if dry_run else {}
     answer = await client.request("apply", "PATCH", path, params, manifest, content_type=APPLY_PATCH)
     after: dict[str, Any] = msgspec.json.decode(answer)
     return after

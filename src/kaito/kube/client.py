@@ -12,7 +12,7 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -75,7 +75,8 @@ def _decoder(model: Any) -> msgspec.json.Decoder[Any]:
 class Client:
     """One connection pool to one API server. Every call raises a KubeError; nothing else gets out.
 
-    `calls` counts requests by verb ("list", "watch", "apply", ...), which tests and metrics read.
+    `calls` counts requests by verb ("list", "watch", "apply", ...), which tests and metrics read. `on_warning` gets
+    what the server warns of when it answers.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Client:
         self.field_manager = field_manager
         self.namespace: str = config.namespace or "default"
         self.calls: Counter[str] = Counter()
+        self.on_warning: Callable[[str], None] = _unheard
 
     @classmethod
     def connect(
@@ -265,6 +267,8 @@ class Client:
             )
         if response.status_code >= 400:
             raise _error(response.status_code, response.content, response.headers)
+        for header in response.headers.get_list("warning"):
+            self.on_warning(_warning(header))
         return response.content
 
     async def stream(
@@ -325,6 +329,16 @@ def _worded(failure: str) -> Iterator[None]:
     except (LightkubeConfigError, json.JSONDecodeError) as error:
         failure = "the kubeconfig's credential plugin gave no login"
         raise ConfigError(f"{failure}: {_one_line(error)}") from error
+
+
+def _unheard(warning: str) -> None:
+    """Controllers write what they mean; who writes for a person listens."""
+
+
+def _warning(header: str) -> str:
+    """The text of `299 - "text"`."""
+    quoted = header.partition('"')[2].rpartition('"')[0]
+    return quoted.replace('\\"', '"').replace("\\\\", "\\") or header
 
 
 def _one_line(error: Exception) -> str:
