@@ -20,7 +20,8 @@ def advise(
 ) -> Iterator[str]:
     """One sentence each; the verdict itself is not among them."""
     count = workspace.resource.count
-    if count is not None and estimate.weights_bytes and count != estimate.nodes and estimate.fits:
+    # 1 is what the API server fills in where a manifest names none.
+    if count not in (None, 1) and estimate.weights_bytes and count != estimate.nodes and estimate.fits:
         yield f"resource.count: {count} is not acted on; the model takes {estimate.nodes} node(s)"
     if instance.architecture != "amd64":
         yield f"{instance.name} is {instance.architecture}: every image has to be built for it"
