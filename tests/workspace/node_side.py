@@ -149,8 +149,7 @@ class NodeSide:
             if job.get("status", {}).get("succeeded") or job["spec"].get("suspend"):
                 continue
             await self.make_pod(job, "Job", trained())
-            done = {"succeeded": 1, "conditions": [true("Complete")], "startTime": SINCE, "completionTime": SINCE}
-            await self.set_status(JOBS, job["metadata"]["name"], done, self.namespace)
+            await self.set_status(JOBS, job["metadata"]["name"], completed(), self.namespace)
 
     async def _serve_deployments(self) -> None:
         for deployment in await self.list(DEPLOYMENTS, self.namespace):
@@ -206,6 +205,12 @@ def pod_status(
         "initContainerStatuses": init,
         "containerStatuses": main,
     }
+
+
+def completed() -> dict[str, Any]:
+    """The status of a Job that went well, as a kube-apiserver takes it."""
+    conditions = [true("SuccessCriteriaMet", "CompletionsReached"), true("Complete", "CompletionsReached")]
+    return {"succeeded": 1, "conditions": conditions, "startTime": SINCE, "completionTime": SINCE}
 
 
 def trained() -> dict[str, Any]:

@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from kaito.kube.client import Client
@@ -27,11 +28,11 @@ from tests.workspace.node_side import (
     SECRETS,
     SERVICES,
     WORKSPACES,
+    completed,
     ended,
     pod_status,
     running,
     trained,
-    true,
     until,
     waiting,
 )
@@ -129,6 +130,7 @@ class Pods:
         raise BackendError(404, "no streams here")
 
 
+@pytest.mark.embedded
 async def test_progress_and_a_refused_push_are_shown_and_nothing_is_trained_again(stage: Stage) -> None:
     """The steps answer on port 5000 of an address of their own, and the controller asks through the pod proxy."""
     address = f"127.{random.randrange(100, 127)}.{random.randrange(1, 255)}.{random.randrange(1, 255)}"
@@ -160,8 +162,7 @@ async def test_progress_and_a_refused_push_are_shown_and_nothing_is_trained_agai
     secret = {"data": {".dockerconfigjson": "eyJuZXciOiAxfQ=="}}
     await stage.user.patch(SECRETS, "push", secret, "default")
     await stage.side.set_status(PODS, pod, {**trained(), "podIP": address}, "default")
-    done = {"succeeded": 1, "conditions": [true("Complete")]}
-    await stage.side.set_status(JOBS, "tuned", done, "default")
+    await stage.side.set_status(JOBS, "tuned", completed(), "default")
     await stage.wait("tuned", "TuningSucceeded")
     assert (await stage.user.get(JOBS, "tuned", "default"))["metadata"]["uid"] == job["metadata"]["uid"]
     status = (await stage.workspace("tuned"))["status"]["tuning"]
