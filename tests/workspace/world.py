@@ -42,6 +42,8 @@ class World:
         self.settings = settings
         self.claim_api = claim_api
         self.now = NOW
+        self.gpus = 1
+        """Of each node that is made."""
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         """By plural and name; all namespaced ones are in the Workspace's namespace."""
         self.progress: dict[str, Progress] = {}
@@ -207,7 +209,7 @@ class World:
                         {"type": t, **TRUE, "reason": t} for t in ("Launched", "Registered", "Initialized", "Ready")
                     ],
                 }
-                self.put("nodes", node(name, claim["metadata"]["labels"]))
+                self.put("nodes", node(name, claim["metadata"]["labels"], self.gpus))
                 return True
         return False
 
