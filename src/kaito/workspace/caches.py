@@ -29,7 +29,7 @@ from kaito.kube.resources import (
     Resource,
 )
 from kaito.kube.store import object_key
-from kaito.workspace.kinds import CONFIG_OUTLINES, SECRET_OUTLINES, SERVICE_OUTLINES
+from kaito.workspace.kinds import CONFIG_OUTLINES, EVENT_OUTLINES, SECRET_OUTLINES, SERVICE_OUTLINES, EventOutline
 from kaito.workspace.losses import LossBook
 from kaito.workspace.progress import ProgressBook
 from kaito.workspace.references import config_references, secret_references
@@ -37,6 +37,7 @@ from kaito.workspace.slim import slim, slim_claim, slim_pod, slim_workspace
 
 T = TypeVar("T")
 
+REFUSED = "FailedCreate"
 FINISHED = ("Succeeded", "Failed")
 
 
@@ -66,6 +67,16 @@ def _first_label(workspace: Workspace) -> Iterable[str]:
     """One label of the selector is enough to find who might care for a node."""
     labels = match_labels(workspace.resource.labelSelector)
     return [f"{key}={value}" for key, value in sorted(labels.items())[:1]]
+
+
+def _about(event: EventOutline) -> Iterable[str]:
+    return (event.involvedObject.uid,) if event.involvedObject.uid else ()
+
+
+def about_workload(event: EventOutline) -> Iterable[str]:
+    """The Workspace of a Job or a StatefulSet: they have its name."""
+    about = event.involvedObject
+    return (object_key(about.namespace, about.name),) if about.kind in ("Job", "StatefulSet") else ()
 
 
 def _node_of(pod: Pod) -> Iterable[str]:
@@ -107,6 +118,10 @@ class Caches:
         """Where the ConfigMaps of the operator's own namespace are."""
         if namespace and own_namespace not in ("", namespace):
             self.default_configs = Informer(client, CONFIG_OUTLINES, namespace=own_namespace, transform=slim)
+        self.refusals = Informer(
+            client, EVENT_OUTLINES, namespace=namespace, fields=f"reason={REFUSED}", indexes={"about": _about}
+        )
+        """Why pods of workloads cannot be made, which no status of a Job or a StatefulSet says."""
         self.claims: Informer[NodeClaim] | None = None
         self.pools: Informer[NodePool] | None = None
 
@@ -134,6 +149,7 @@ class Caches:
             self.services,
             self.configs,
             self.secrets,
+            self.refusals,
         )
 
     def use_claims(self, resource: Resource[NodeClaim], *, pools: bool = False) -> None:
@@ -182,6 +198,11 @@ class Caches:
     def pool_of(self, key: str) -> NodePool | None:
         pools = self.pools.store.by_index("workspace", key) if self.pools else []
         return pools[0] if pools else None
+
+    def refusal_of(self, uid: str) -> str:
+        """Why the pods of this workload could not be made, the last time that this was so; or nothing."""
+        events = self.refusals.store.by_index("about", uid)
+        return max(events, key=lambda event: event.lastTimestamp or "").message if events else ""
 
     def is_busy(self, node: str, key: str) -> bool:
         """Whether pods of other Workspaces than `key` have a place on the node."""

@@ -18,7 +18,7 @@ from kaito.kube.resources import WORKSPACES
 from kaito.kube.store import key_of, object_key
 from kaito.workspace.act import Actor
 from kaito.workspace.actions import Plan, Status
-from kaito.workspace.caches import Caches, labelled_key, owner_key
+from kaito.workspace.caches import Caches, about_workload, labelled_key, owner_key
 from kaito.workspace.causes import ROUTINE
 from kaito.workspace.observe import Observed, observe
 from kaito.workspace.plan import plan
@@ -159,6 +159,7 @@ class WorkspaceController:
         for child in (caches.jobs, caches.deployments, caches.stateful_sets, caches.services, caches.configs):
             watch(child, labelled_key)
         watch(caches.pods, labelled_key)
+        watch(caches.refusals, about_workload)
         watch(caches.configs, self._naming("config"))
         watch(caches.default_configs, self._defaulting)
         watch(caches.secrets, self._naming("secret"))

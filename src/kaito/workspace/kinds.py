@@ -47,6 +47,23 @@ class Outline(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     metadata: ObjectMeta = ObjectMeta()
 
 
+class InvolvedObject(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    kind: str = ""
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+
+
+class EventOutline(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """An Event: what about, and in which words."""
+
+    metadata: ObjectMeta = ObjectMeta()
+    involvedObject: InvolvedObject = InvolvedObject()
+    message: str = ""
+    lastTimestamp: str | None = None
+
+
+EVENT_OUTLINES = Resource("", "v1", "events", "Event", True, EventOutline)
 SERVICE_OUTLINES = Resource("", "v1", "services", "Service", True, Outline)
 SECRET_OUTLINES = Resource("", "v1", "secrets", "Secret", True, SecretOutline)
 CONFIG_OUTLINES = Resource("", "v1", "configmaps", "ConfigMap", True, ConfigOutline)

@@ -43,6 +43,8 @@ class Observed:
     deployment: Workload | None = None
     stateful_set: Workload | None = None
     pods: tuple[Pod, ...] = ()
+    refusals: Mapping[str, str] = field(default_factory=dict)
+    """Why pods of the Job or of the StatefulSet could not be made, by kind, where that happened."""
     loss: Loss | None = None
     """The last claim that went away before it gave a node."""
     progress: Mapping[str, Progress] = field(default_factory=dict)
@@ -56,6 +58,9 @@ class Observed:
     def is_deleting(self) -> bool:
         return self.workspace.metadata.deletionTimestamp is not None
 
+    def refusal_of(self, kind: str) -> str:
+        return self.refusals.get(kind, "")
+
     def pods_of(self, role_label: str, role: str) -> tuple[Pod, ...]:
         return tuple(pod for pod in self.pods if pod.metadata.labels.get(role_label) == role)
 
@@ -68,6 +73,7 @@ def observe(caches: Caches, key: str, now: datetime, settings: Settings) -> Obse
     namespace, _ = split_key(key)
     config, fallback = named_config(workspace), default_config(workspace)
     nodes = tuple(_nodes(caches, workspace, key))
+    job, stateful_set = caches.jobs.store.get(key), caches.stateful_sets.store.get(key)
     return Observed(
         workspace=workspace,
         now=now,
@@ -85,9 +91,14 @@ def observe(caches: Caches, key: str, now: datetime, settings: Settings) -> Obse
         loss=caches.losses.of(key),
         nodes=nodes,
         busy_nodes=frozenset(node.metadata.name for node in nodes if caches.is_busy(node.metadata.name, key)),
-        job=caches.jobs.store.get(key),
+        job=job,
         deployment=caches.deployments.store.get(key),
-        stateful_set=caches.stateful_sets.store.get(key),
+        stateful_set=stateful_set,
+        refusals={
+            kind: message
+            for kind, workload in (("Job", job), ("StatefulSet", stateful_set))
+            if workload is not None and (message := caches.refusal_of(workload.metadata.uid))
+        },
         pods=tuple(caches.pods.store.by_index("workspace", key)),
         progress=caches.progress.of(key),
     )

@@ -19,7 +19,7 @@ ALWAYS = (
     Rule("", ["nodes", "pods", "secrets"], READ),
     Rule("", ["pods/proxy"], ["get"]),
     Rule("", ["configmaps", "services"], APPLY),
-    Rule("", ["events"], ["create", "patch"]),
+    Rule("", ["events"], [*READ, "create", "patch"]),
     Rule("batch", ["jobs"], [*READ, "create", "patch", "delete"]),
     Rule("apps", ["deployments", "statefulsets"], [*APPLY, "delete"]),
 )

@@ -87,6 +87,14 @@ def cause_of_pod(pod: Pod, progress: Progress | None, estimate: str = "") -> Cau
     return _at_work(pod, progress)
 
 
+def cause_of_refused_pods(message: str) -> Cause | None:
+    """Of a workload without pods: who does not let them be made."""
+    if not message:
+        return None
+    hint = "See the namespace's quota and limits, and the admission of pods."
+    return Cause("PodsNotCreated", f"The pod cannot be made: {message}", hint, "you")
+
+
 def _cause_of_eviction(pod: Pod) -> Cause | None:
     status = pod.status
     if status.reason == "Evicted":

@@ -18,7 +18,7 @@ from kaito.api.workspace import (
 from kaito.kube.resources import DEPLOYMENTS, SERVICES, STATEFUL_SETS, Resource
 from kaito.workspace.actions import Action, Apply, Delete
 from kaito.workspace.causes import Cause
-from kaito.workspace.explain.pods import cause_of_pod
+from kaito.workspace.explain.pods import cause_of_pod, cause_of_refused_pods
 from kaito.workspace.names import LABEL_ROLE, ROLE_SERVE
 from kaito.workspace.observe import Observed
 from kaito.workspace.plan.inputs import Inputs
@@ -190,10 +190,8 @@ def _cause_of_server(observed: Observed, workload: Workload | None, wanted: str,
         pod = next((pod for pod in reversed(pods) if not _is_ready(pod)), pods[-1])
         return cause_of_pod(pod, observed.progress.get(pod.metadata.uid), sizing.words)
     message = next((c.message for c in workload.status.conditions if c.type == "ReplicaFailure"), "")
-    if message:
-        hint = "See the namespace's quota and the admission of pods."
-        return Cause("PodsNotCreated", f"The server's pod cannot be made: {message}", hint, "you")
-    return Cause("PodStarting", "The pod is being started")
+    refused = cause_of_refused_pods(message or observed.refusal_of("StatefulSet"))
+    return refused or Cause("PodStarting", "The pod is being started")
 
 
 def _is_current(pod: Pod, wanted: str) -> bool:

@@ -24,8 +24,8 @@ from kaito.api.workspace import (
 )
 from kaito.kube.resources import DEPLOYMENTS, JOBS
 from kaito.workspace.actions import Action, Create, Delete, Patch
-from kaito.workspace.causes import Cause
-from kaito.workspace.explain.pods import LastWords, cause_of_pod, last_words, user_error
+from kaito.workspace.causes import ROUTINE, Cause
+from kaito.workspace.explain.pods import LastWords, cause_of_pod, cause_of_refused_pods, last_words, user_error
 from kaito.workspace.names import ANNOTATION_STOPPED, LABEL_ROLE, ROLE_SERVE, ROLE_TUNE, digest
 from kaito.workspace.observe import Observed
 from kaito.workspace.plan.inputs import Inputs
@@ -152,11 +152,12 @@ def _follow(observed: Observed, job: Job, pods: list[Pod], sizing: Sizing) -> Tu
     if wrong is not None:
         _, cause = wrong
         return _failed(cause, status, (_stop(job, cause),))
-    if is_true(job.status.conditions, "Failed"):
-        return _failed(_cause_of_failure(observed, job, pods, sizing), status)
+    if any(is_true(job.status.conditions, kind) for kind in ("Failed", "FailureTarget")):
+        return _failed(_cause_of_failure(observed, job, sizing), status)
     alive = [pod for pod in pods if pod.status.phase not in ("Succeeded", "Failed")]
     if not pods:
-        return _waiting(Cause("WorkspaceTuningJobStatusPending", "The tuning pod is being made"), status)
+        making = Cause("WorkspaceTuningJobStatusPending", "The tuning pod is being made")
+        return _waiting(cause_of_refused_pods(observed.refusal_of("Job")) or making, status)
     pod = (alive or pods)[-1]
     cause = cause_of_pod(pod, observed.progress.get(pod.metadata.uid), sizing.words)
     if pod.status.phase == "Succeeded":
@@ -176,14 +177,21 @@ def _stop(job: Job, cause: Cause) -> Patch:
     return Patch(JOBS, job.metadata.namespace, job.metadata.name, body)
 
 
-def _cause_of_failure(observed: Observed, job: Job, pods: list[Pod], sizing: Sizing) -> Cause:
-    hint = f"Mend it, then `kubectl delete job {job.metadata.name}`: the training starts again."
+def _cause_of_failure(observed: Observed, job: Job, sizing: Sizing) -> Cause:
+    """What the last pod said. A Job that gives up deletes it, so what the status says of it since then holds on."""
+    again = f"Mend it, then `kubectl delete job {job.metadata.name}`: the training starts again."
+    pods = observed.pods_of(LABEL_ROLE, ROLE_TUNE)
     if pods:
         found = cause_of_pod(pods[-1], observed.progress.get(pods[-1].metadata.uid), sizing.words)
-        return Cause(found.reason, found.message, found.hint or hint, "you", is_final=True)
+        if found.reason not in ROUTINE:
+            return Cause(found.reason, found.message, found.hint or again, "you", is_final=True)
+    told = find(observed.workspace.status.conditions, "TuningSucceeded")
+    if told is not None and told.status == "False" and told.reason not in ROUTINE:
+        message = told.message if again in told.message else f"{told.message} {again}"
+        return Cause(told.reason, message, "", "you", is_final=True)
     failed = find(job.status.conditions, "Failed")
     message = failed.message if failed else "The tuning Job failed"
-    return Cause(failed.reason if failed else "JobFailed", f"The tuning Job failed: {message}", hint, "you", True)
+    return Cause(failed.reason if failed else "JobFailed", f"The tuning Job failed: {message}", again, "you", True)
 
 
 def _finish(observed: Observed, job: Job, pods: list[Pod], wanted: str) -> TuningPlan:
