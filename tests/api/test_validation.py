@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -442,6 +443,14 @@ WARNED: dict[str, tuple[Change, str]] = {
     "reserved label": ({"resource.labelSelector.matchLabels": {"kaito.sh/ragengine": "x", "a": "b"}}, "ragengine"),
     "load balancer in small letters": (annotation(enablelb="true"), 'only "True"'),
     "benchmark": (annotation(disable_benchmark="true"), "disable-benchmark"),
+    "count of a preset": ({"resource.count": 3}, "the estimate decides"),
+    "streaming": (annotation(model_streaming="disabled"), "fetch the weights themselves"),
+    "misspelt annotation": (annotation(enable_lb="True"), "did you mean kaito.sh/enablelb"),
+    "odd annotation": (annotation(zzz="1"), "kaito.sh/zzz: not known"),
+    "strength with vllm": (
+        {**adapter(strength="0.5"), **annotation(runtime="vllm")},
+        "not acted on by the vllm runtime",
+    ),
     "config of a template": ({"inference": {**TEMPLATE, "config": "c"}}, "inference.config"),
     "adapters of a template": ({"inference": {**TEMPLATE, "adapters": [ADAPTER]}}, "inference.adapters:"),
     "local weights of a template": (
@@ -464,6 +473,41 @@ def test_warned(change: Change, words: str) -> None:
     told = warnings(decode(changed(INFERENCE, change)))
     assert len(told) == 1
     assert words in told[0]
+
+
+def test_a_profile_of_no_known_gpu_is_warned_of() -> None:
+    part = {"resource.partition": {"mode": "mig", "profile": "9g.99gb"}, "resource.instanceType": None}
+    assert any("9g.99gb" in warning for warning in warnings(decode(changed(INFERENCE, part))))
+    part["resource.partition"] = {"mode": "mig", "profile": "1g.10gb"}
+    assert warnings(decode(changed(INFERENCE, part))) == []
+
+
+GATED = replace(rules(), needs_token=lambda name: name.startswith("llama"))
+TOKENS: dict[str, tuple[Change, bool]] = {
+    "gated without": ({"inference.preset": {"name": "llama-3.1-8b-instruct"}}, False),
+    "gated with": (
+        {"inference.preset": {"name": "llama-3.1-8b-instruct", "presetOptions": {"modelAccessSecret": "hf"}}},
+        True,
+    ),
+    "gated, from an image": (
+        {"inference.preset": {"name": "llama-3.1-8b-instruct", "presetOptions": {"image": "r.example/l:1"}}},
+        True,
+    ),
+    "gated, of the node": (
+        {"inference.preset": {"name": "llama-3.1-8b-instruct"}, **annotation(use_local_weights="true")},
+        True,
+    ),
+    "open without": ({}, True),
+    "open with": ({"inference.preset.presetOptions": {"modelAccessSecret": "hf"}}, True),
+}
+
+
+@pytest.mark.parametrize(("change", "good"), TOKENS.values(), ids=TOKENS)
+def test_gated_models_need_a_token(change: Change, good: bool) -> None:
+    found = faults(INFERENCE, change, GATED)
+    assert bool(found) != good
+    if not good:
+        assert_told(found, "inference.preset.presetOptions.modelAccessSecret", "HF_TOKEN")
 
 
 def test_nothing_to_warn_of() -> None:

@@ -220,6 +220,32 @@ async def test_a_workspace_goes_away_when_the_node_api_is_gone(stage: Stage) -> 
     await until(lambda: is_gone(stage))
 
 
+async def test_claims_of_an_earlier_life_are_found_and_told(stage: Stage) -> None:
+    stage.operate()
+    stage.play(stage.side.run)
+    await stage.apply(INFERENCE)
+    await stage.wait("served", "WorkspaceReady")
+    (claim,) = await stage.side.list(CLAIMS)
+    labels = {"kaito.sh/workspace": "gone", "kaito.sh/workspacenamespace": "default"}
+    left = {**claim, "metadata": {"name": "ws000000000", "labels": labels}}
+    operator = stage.operate()
+    await stage.user.create(CLAIMS, {key: left[key] for key in ("metadata", "spec")})
+
+    async def told() -> list[str]:
+        events = await stage.side.list(EVENTS, "default")
+        return [e["message"] for e in events if e["reason"] == "OrphanedNode"]
+
+    (message,) = set(await until(told))
+    assert "no Workspace default/gone" in message
+    assert "kubectl delete nodeclaims ws000000000" in message
+
+    async def counted() -> list[str]:
+        return [found.metadata.name for _, found in operator.caches.orphans()]
+
+    assert await until(counted) == ["ws000000000"]
+    assert await stage.user.find(CLAIMS, "ws000000000") is not None, "what it is for, only a person may know"
+
+
 async def is_gone(stage: Stage) -> bool:
     return await stage.user.find(WORKSPACES, "served", "default") is None
 

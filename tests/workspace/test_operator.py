@@ -69,7 +69,9 @@ async def test_health_and_metrics(stage: Stage) -> None:
     assert await until(lambda: get(port, "readyz")) == "ok"
     assert await get(port, "healthz") == "ok"
     text = await get(port, "metrics")
-    assert 'kaito_workspace_count{state="Ready"} 1.0' in text
+    assert 'kaito_workspace_count{phase="succeeded",state="Ready"} 1.0' in text
+    assert 'kaito_workspace_preset_count{preset_name="tiny-phi-3"} 1.0' in text
+    assert "kaito_orphaned_node_objects 0.0" in text
     assert 'kaito_api_calls_total{verb="apply"}' in text
     assert 'kaito_reconcile_total{controller="workspace",outcome="done"}' in text
     running.cancel()

@@ -7,11 +7,13 @@ needs the cluster (ConfigMaps, Secrets) is checked by `config_validation` and by
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kaito.api import workspace as fields
 from kaito.api.crds import V1ALPHA1_INSTANCE_TYPE
 from kaito.api.faults import Fault
 from kaito.api.meta import LabelSelector
@@ -56,6 +58,19 @@ PERFORMANCE_MODES = ("balanced", "interactivity", "throughput")
 RUNTIMES = ("vllm", "transformers")
 METHODS = ("lora", "qlora")
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+STREAMING = frozenset(
+    {"kaito.sh/model-streaming", "kaito.sh/model-mirror-storage-class", "kaito.sh/streaming-service-account"}
+)
+KNOWN_ANNOTATIONS = frozenset(value for name, value in vars(fields).items() if name.startswith("ANNOTATION_"))
+"""All that `kaito.api.workspace` names."""
+MIG_MEMORY = {
+    1: {5, 6, 10, 12, 18, 20, 23, 24, 35, 45},
+    2: {10, 12, 20, 24, 35, 45},
+    3: {20, 40, 47, 48, 71, 90},
+    4: {20, 24, 40, 47, 48, 71, 90},
+    7: {40, 80, 94, 96, 141, 180},
+}
+"""GB by the number of slices: of A30, A100, H100, GH200, H200 and B200, as NVIDIA's MIG guide lists them."""
 MIG_PROFILE = re.compile(r"(?P<slices>[1-9]\d*)g\.(?P<memory>\d+(\.\d+)?)gb\Z")
 
 
@@ -292,7 +307,40 @@ def warnings(workspace: Workspace) -> list[str]:
     enable_lb = workspace.metadata.annotations.get(ANNOTATION_ENABLE_LB)
     if enable_lb is not None and enable_lb != "True":
         found.append(f'{ANNOTATION_ENABLE_LB}: "{enable_lb}" does nothing; only "True" makes a LoadBalancer')
-    return [*found, *_unused_annotations(workspace), *_unused_secrets(workspace)]
+    return [
+        *found,
+        *_unused_resource(workspace),
+        *_unused_annotations(workspace),
+        *_unknown_annotations(workspace),
+        *_unused_secrets(workspace),
+    ]
+
+
+def _unused_resource(workspace: Workspace) -> Iterator[str]:
+    resource, inference = workspace.resource, workspace.inference
+    if (resource.count or 1) > 1 and inference is not None and inference.preset is not None:
+        yield "resource.count: not acted on with a preset; the estimate decides (status.estimate says why)"
+    profile = MIG_PROFILE.match(resource.partition.profile) if resource.partition else None
+    if profile and float(profile["memory"]) not in MIG_MEMORY.get(int(profile["slices"]), ()):
+        yield f"resource.partition.profile: {profile.group()} is a profile of no GPU that we know"
+    strengths = inference is not None and any(
+        adapter.strength not in (None, "1.0", "1") for adapter in inference.adapters
+    )
+    if strengths and workspace.metadata.annotations.get(ANNOTATION_RUNTIME) == "vllm":
+        yield "inference.adapters.strength: not acted on by the vllm runtime; use kaito.sh/runtime: transformers"
+
+
+def _unknown_annotations(workspace: Workspace) -> Iterator[str]:
+    """Keys in our domain that nobody acts on: KAITO's for streaming, and misspelt ones."""
+    for key in workspace.metadata.annotations:
+        domain, slash, _ = key.partition("/")
+        if key in KNOWN_ANNOTATIONS or not slash or not (domain == "kaito.sh" or domain.endswith(".kaito.sh")):
+            continue
+        if key in STREAMING or domain == "inference.kaito.sh":
+            yield f"{key}: not acted on; the pods fetch the weights themselves"
+        else:
+            nearest = difflib.get_close_matches(key, KNOWN_ANNOTATIONS, n=1, cutoff=0.8)
+            yield f"{key}: not known and not acted on" + (f"; did you mean {nearest[0]}?" if nearest else "")
 
 
 def _unused_annotations(workspace: Workspace) -> Iterator[str]:

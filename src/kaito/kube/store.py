@@ -83,6 +83,9 @@ class Store(Generic[T]):
     def __len__(self) -> int:
         return len(self._objects)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._objects
+
     def keys(self) -> set[str]:
         return set(self._objects)
 

@@ -28,7 +28,7 @@ from kaito.kube.resources import (
     WORKSPACES,
     Resource,
 )
-from kaito.kube.store import object_key
+from kaito.kube.store import object_key, split_key
 from kaito.workspace.kinds import CONFIG_OUTLINES, EVENT_OUTLINES, SECRET_OUTLINES, SERVICE_OUTLINES, EventOutline
 from kaito.workspace.losses import LossBook
 from kaito.workspace.progress import ProgressBook
@@ -95,6 +95,7 @@ class Caches:
         own_namespace: str = "",
     ) -> None:
         self._client = client
+        self._namespace = namespace
         self._group: asyncio.TaskGroup | None = None
         self.progress = ProgressBook()
         self.losses = LossBook(now)
@@ -194,6 +195,23 @@ class Caches:
 
     def claims_of(self, key: str) -> list[NodeClaim]:
         return self.claims.store.by_index("workspace", key) if self.claims else []
+
+    def orphans_of(self, key: str) -> list[tuple[Resource[Any], Any]]:
+        """Claims and pools that were made for a Workspace that is not there, and that nobody is deleting."""
+        namespace, _ = split_key(key)
+        if key in self.workspaces.store or (self._namespace and namespace != self._namespace):
+            return []
+        return [
+            (informer.resource, found)
+            for informer in self.node_objects
+            for found in informer.store.by_index("workspace", key)
+            if found.metadata.deletionTimestamp is None
+        ]
+
+    def orphans(self) -> list[tuple[Resource[Any], Any]]:
+        """All of them, without those of a pool that is one itself."""
+        keys = {key for informer in self.node_objects for obj in informer.store.values() for key in owner_key(obj)}
+        return [found for key in sorted(keys) for found in self.orphans_of(key)]
 
     def pool_of(self, key: str) -> NodePool | None:
         pools = self.pools.store.by_index("workspace", key) if self.pools else []

@@ -69,6 +69,7 @@ class WorkspaceController:
         observed = observe(self._caches, key, self._now(), self._settings)
         if observed is None:
             self._shown_at.pop(key, None)
+            await self._tell_orphans(key)
             return None
         decided = plan(observed)
         if decided.finalizer is True:
@@ -112,6 +113,14 @@ class WorkspaceController:
         self._shown_at[observed.key] = asyncio.get_running_loop().time()
         self._remember(observed.key, written)
         await self._tell(workspace, wanted)
+
+    async def _tell_orphans(self, key: str) -> None:
+        """What a Workspace that is gone left behind costs money, and only a person may know what it is for."""
+        for resource, found in self._caches.orphans_of(key):
+            about = Reference(resource.api_version, resource.kind, found.metadata.name, found.metadata.uid)
+            hint = f"delete it if nothing uses it: kubectl delete {resource.plural} {found.metadata.name}"
+            message = f"There is no Workspace {key} any more that it was made for; {hint}."
+            await self._recorder.record(about, "Warning", "OrphanedNode", message)
 
     async def _tell(self, workspace: Workspace, wanted: Status) -> None:
         metadata = workspace.metadata

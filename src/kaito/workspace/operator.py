@@ -128,7 +128,7 @@ async def run_operator(config: OperatorConfig) -> None:
         await stack.enter_async_context(client)
         await wait_reachable(client, patience=config.patience)
         operator = Operator(client, config)
-        collector = WorkspaceCollector(operator.caches.workspaces.store.values, client.calls)
+        collector = WorkspaceCollector(operator.caches.workspaces.store.values, client.calls, operator.caches.orphans)
         REGISTRY.register(collector)
         stack.callback(REGISTRY.unregister, collector)
         webhook = asyncio.Event()
