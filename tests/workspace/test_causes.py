@@ -11,15 +11,20 @@ from typing import Any
 
 import pytest
 
+from kaito.kube.admission import WEBHOOKS
 from tests.workspace.builders import INFERENCE, TUNING, changed
 from tests.workspace.conftest import Stage
 from tests.workspace.node_side import (
     CLAIMS,
     CONFIG_MAPS,
     DEPLOYMENTS,
+    EVENTS,
     JOBS,
     NODES,
+    PODS,
     READY_CLAIM,
+    SECRETS,
+    SINCE,
     ended,
     false,
     pod_status,
@@ -113,6 +118,36 @@ def config_map(name: str, key: str, text: str) -> Inject:
     return inject
 
 
+async def refused_training(stage: Stage) -> None:
+    """The Job controller says only in an Event that the namespace lets it make no pod."""
+    await node_is()(stage)
+    (job,) = await until(lambda: stage.side.list(JOBS, "default"))
+    about = {"kind": "Job", "name": "tuned", "namespace": "default", "uid": job["metadata"]["uid"]}
+    event = {"metadata": {"name": "tuned.1"}, "involvedObject": about, "reason": "FailedCreate", "message": QUOTA}
+    await stage.user.create(EVENTS, {**event, "type": "Warning", "source": {"component": "job-controller"}}, "default")
+
+
+async def webhook_down(stage: Stage) -> None:
+    """Somebody's admission webhook for Deployments, which does not answer and must."""
+    rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}
+    webhook = {
+        "name": "policy.example.com",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "failurePolicy": "Fail",
+        "timeoutSeconds": 1,
+        "clientConfig": {"url": "https://127.0.0.1:1/validate"},
+        "rules": [rule],
+    }
+    await stage.user.apply(WEBHOOKS, {"metadata": {"name": "policy.example.com"}, "webhooks": [webhook]})
+    await node_is()(stage)
+
+
+async def keyless_secret(stage: Stage) -> None:
+    await stage.user.create(SECRETS, {"metadata": {"name": "push"}, "stringData": {"password": "p"}}, "default")
+    await node_is()(stage)
+
+
 async def nothing(stage: Stage) -> None:
     """The Workspace itself is the trouble."""
 
@@ -130,6 +165,8 @@ NOT_FOUND = words("DataUnreachable", "https://example.com/data.parquet answered 
 NO_COLUMN = words("DataUnusable", "train.parquet has no usable column", "Give messages.")
 BAD_CONFIG = "training_config:\n  LoraConfig:\n    r: [\n"
 QUOTA = 'pods "served-1" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1'
+
+DISRUPTED = {**true("DisruptionTarget", "PreemptionByScheduler"), "message": "the pod is preempted"}
 
 CASES = {
     "quota": Case(
@@ -237,6 +274,27 @@ CASES = {
         "PodsNotCreated",
         ("exceeded quota", "namespace's quota"),
     ),
+    "quota of the namespace, training": Case(
+        TUNING, refused_training, "TuningSucceeded", "PodsNotCreated", ("exceeded quota", "namespace's quota")
+    ),
+    "a webhook is down": Case(
+        INFERENCE, webhook_down, "WorkspaceReady", "WebhookUnreachable", ("policy.example.com", "Mend that webhook")
+    ),
+    "taken off its node": Case(
+        INFERENCE,
+        server_pod({"phase": "Running", "conditions": [true("PodScheduled"), DISRUPTED]}),
+        "InferenceReady",
+        "PodDisrupted",
+        ("preempt", "Another node"),
+    ),
+    "secret without the key": Case(
+        TUNING,
+        keyless_secret,
+        "WorkspaceReady",
+        "SecretInvalid",
+        ("push", "no key .dockerconfigjson", "kubernetes.io/dockerconfigjson"),
+        secret=False,
+    ),
     "data not reachable": Case(
         TUNING,
         tuning_pod(pod_status([ended("data", 2, NOT_FOUND)], [])),
@@ -331,3 +389,27 @@ async def test_a_wrong_input_suspends_the_job_and_keeps_the_words(stage: Stage) 
     found = await stage.wait("tuned", "TuningSucceeded", status="False", reason="DataUnreachable")
     assert "answered 404" in found["message"]
     assert (await stage.workspace("tuned"))["status"]["state"] == "Failed"
+
+
+async def test_what_the_last_pod_said_outlives_the_job_that_gives_up(stage: Stage) -> None:
+    """A Job at the end of its retries deletes its pod, and says of the reason nothing but that there were too many."""
+    stage.operate()
+    await stage.push_secret()
+    await stage.apply(TUNING)
+    crashed = waiting("tune", "CrashLoopBackOff", "", CRASH)
+    await tuning_pod(pod_status([ended("data"), ended("model"), crashed], []))(stage)
+    await stage.wait("tuned", "TuningSucceeded", status="False", reason="ContainerCrashLoopBackOff")
+    too_many = {**true("FailureTarget", "BackoffLimitExceeded"), "message": "Job has reached the limit"}
+    await stage.side.set_status(JOBS, "tuned", {"conditions": [too_many], "startTime": SINCE}, "default")
+    for pod in await stage.side.list(PODS, "default"):
+        await stage.user.delete(PODS, pod["metadata"]["name"], "default", grace_period=0)
+
+    async def failed() -> bool:
+        return bool((await stage.workspace("tuned"))["status"]["state"] == "Failed")
+
+    await until(failed)
+    await asyncio.sleep(0.3)
+    found = await stage.condition("tuned", "TuningSucceeded")
+    assert found["reason"] == "ContainerCrashLoopBackOff"
+    assert "ValueError: no such layer" in found["message"]
+    assert "kubectl delete job tuned" in found["message"]
