@@ -8,6 +8,7 @@ from kaito.api.workspace import ANNOTATION_BYPASS_CHECKS, EstimateStatus, Worksp
 from kaito.catalog.instances import InstanceType, find_instance_type
 from kaito.catalog.models import Model, find_model
 from kaito.estimate import Estimate
+from kaito.estimate.hardware import BUILT_IN
 from kaito.estimate.request import estimate_request, read_request
 from kaito.workspace.causes import Cause
 from kaito.workspace.names import config_key
@@ -73,7 +74,7 @@ def plan_sizing(observed: Observed) -> Sizing:
     if not instance.gpu_memory_mib:
         return sized
     estimate = _estimate(observed, model, instance)
-    cause = _cause_of_misfit(workspace, estimate)
+    cause = None if _may_fit(workspace, model, instance, estimate) else _cause_of_misfit(workspace, estimate)
     return replace(sized, estimate=estimate, nodes=max(estimate.nodes, _least(estimate, asked)), cause=cause)
 
 
@@ -86,6 +87,17 @@ def _instance(observed: Observed) -> InstanceType | Cause | None:
 def _least(estimate: Estimate, asked: int) -> int:
     """Where the memory is not known, the user's count is all there is to go by."""
     return 1 if estimate.weights_bytes else asked
+
+
+def _may_fit(workspace: Workspace, model: Model, instance: InstanceType, estimate: Estimate) -> bool:
+    """Whether to try what the estimate would not: weights that one GPU can hold, in the built-in engine.
+
+    That engine is not given a share of the memory but takes what there is, and KAITO v0.3 served its models on such
+    GPUs. Where it does not fit after all, the server says so, beside the estimate.
+    """
+    one = instance.gpu_memory_mib * 2**20
+    is_plain = estimate.engine == BUILT_IN and not model.quantization
+    return workspace.inference is not None and is_plain and estimate.weights_bytes <= one
 
 
 def _cause_of_misfit(workspace: Workspace, estimate: Estimate) -> Cause | None:
