@@ -190,7 +190,36 @@ async def test_wrong_urls_variable(value: str, world: World) -> None:
 
 
 def test_the_split_is_seeded() -> None:
-    assert eval_rows(100, 0.9, 1) == eval_rows(100, 0.9, 1)
-    assert eval_rows(100, 0.9, 1) != eval_rows(100, 0.9, 2)
-    assert eval_rows(1, 0.5, 1) == []
-    assert len(eval_rows(2, 0.999, 1)) == 1
+    rows = [bytes([number]) for number in range(100)]
+    assert eval_rows(rows, 0.9, 1) == eval_rows(rows, 0.9, 1)
+    assert eval_rows(rows, 0.9, 1) != eval_rows(rows, 0.9, 2)
+    assert eval_rows(rows[:1], 0.5, 1) == []
+    assert len(eval_rows(rows[:2], 0.999, 1)) == 1
+
+
+def test_rows_that_occur_twice_are_not_held_out() -> None:
+    rows = [b"same", b"a", b"same", b"b", b"same"]
+    assert eval_rows(rows, 0.5, 1) == [1, 3]
+    assert len(eval_rows([b"same"] * 4, 0.5, 1)) == 2, "where no row is unique, some are held out all the same"
+
+
+async def test_leakage_is_reported_where_it_cannot_be_avoided(world: World) -> None:
+    (world.root / "config.yaml").write_text("training_config: {DatasetConfig: {train_test_split: 0.5}}")
+    world.environ["KAITO_CONFIG"] = str(world.root / "config.yaml")
+    world.urls(world.offer("a.jsonl", lines(*[{"text": "one"}] * 4)))
+    assert await world.run() == 0
+    assert (world.report["leakedIntoEval"], world.report["duplicates"]) == (2, 3)
+    world.urls(world.offer("b.jsonl", lines(*[{"text": "one"}] * 4, {"text": "two"}, {"text": "three"})))
+    assert await world.run() == 0
+    assert (world.report["leakedIntoEval"], world.report["eval"]) == (0, 2)
+
+
+@pytest.mark.parametrize("content", ["", "two\nlines", "\u00e9"])
+async def test_a_secret_that_is_no_header_ends_the_job(content: str, world: World) -> None:
+    (world.root / "authorization").write_text(content)
+    world.environ["KAITO_DATA_AUTHORIZATION"] = str(world.root / "authorization")
+    world.urls(world.offer("a.jsonl", texts(1)))
+    assert await world.run() == 2
+    assert world.words["reason"] == "DataSecretInvalid"
+    (world.root / "authorization").write_text("Bearer x\n")
+    assert await world.run() == 0

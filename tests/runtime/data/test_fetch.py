@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -216,3 +217,58 @@ def test_a_wrong_network_is_wrong_input() -> None:
 
 def test_urls_are_shown_without_secrets() -> None:
     assert without_secrets("https://user:pw@host/a/b?sig=1") == "https://host/a/b"
+
+
+async def test_a_checksum_is_checked(origin: Origin, tmp_path: Path) -> None:
+    origin.gives("/a.jsonl", CONTENT)
+    right = hashlib.sha256(CONTENT).hexdigest()
+    (path,) = await fetcher(tmp_path / "right").fetch([f"{origin.url}/a.jsonl#sha256={right.upper()}"])
+    assert path.read_bytes() == CONTENT
+    wrong = "0" * 64
+    with pytest.raises(InputError) as caught:
+        await fetcher(tmp_path / "wrong").fetch([f"{origin.url}/a.jsonl?sig=s3cret#sha256={wrong}"])
+    assert caught.value.reason == "DataChecksumWrong"
+    assert right in caught.value.message
+    assert "s3cret" not in caught.value.message
+    assert not list((tmp_path / "wrong").iterdir())
+    with pytest.raises(InputError, match="64 hex digits"):
+        await fetcher(tmp_path / "short").fetch([f"{origin.url}/a.jsonl#sha256=12"])
+
+
+async def test_bytes_damaged_on_the_way_are_fetched_again(origin: Origin, tmp_path: Path) -> None:
+    async def damaged_once(request: web.Request) -> web.Response:
+        return web.Response(body=CONTENT if len(origin.requests) > 1 else CONTENT[::-1])
+
+    origin.handlers["/a"] = damaged_once
+    (path,) = await fetcher(tmp_path).fetch([f"{origin.url}/a#sha256={hashlib.sha256(CONTENT).hexdigest()}"])
+    assert path.read_bytes() == CONTENT
+
+
+async def test_the_secret_goes_to_the_named_server_and_not_beyond(origin: Origin, tmp_path: Path) -> None:
+    elsewhere = origin.url.replace("127.0.0.1", "127.0.0.2")
+
+    async def away(request: web.Request) -> web.Response:
+        raise web.HTTPFound(f"{elsewhere}/b")
+
+    async def within(request: web.Request) -> web.Response:
+        raise web.HTTPFound("/a")
+
+    origin.handlers |= {"/a": away, "/first": within}
+    origin.gives("/b", CONTENT)
+    with pytest.raises((InputError, StepError)):  # nobody listens there; what matters is what was sent where
+        await fetcher(tmp_path, authorization="Bearer s3cret", tries=1).fetch([f"{origin.url}/first"])
+    sent = {request.path: request.headers.get("Authorization") for request in origin.requests}
+    assert sent == {"/first": "Bearer s3cret", "/a": "Bearer s3cret"}
+    made = Fetcher(tmp_path, LOOPBACK, authorization="Bearer s3cret")
+    assert made._may_know("https://a.example/x", "https://a.example/y")
+    assert not made._may_know("https://b.example/x", "https://a.example/y")
+    assert not made._may_know("https://a.example:444/x", "https://a.example/y")
+    open_network = Fetcher(tmp_path, (), authorization="Bearer s3cret")
+    assert not open_network._may_know("http://a.example/x", "http://a.example/x")
+
+
+async def test_files_are_asked_for_as_they_are(origin: Origin, tmp_path: Path) -> None:
+    """A server that compresses on the way would make a file that was compressed twice, with another checksum."""
+    origin.gives("/a.gz", CONTENT)
+    await fetcher(tmp_path).fetch([f"{origin.url}/a.gz"])
+    assert origin.requests[0].headers["Accept-Encoding"] == "identity"

@@ -69,6 +69,7 @@ def test_told_to_stop_all_save_together_and_resume(model: Path, tmp_path: Path) 
     assert any(event["event"] == "resuming" for event in finish(environ))
 
 
+@pytest.mark.soak
 def test_wrong_input_is_said_by_the_one_that_found_it(model: Path, tmp_path: Path) -> None:
     environ = setting(tmp_path / "run", model, 2, 1)
     write_config(Path(environ["KAITO_CONFIG"]), LoraConfig={"target_modules": ["absent"]})

@@ -6,6 +6,7 @@ import json
 import random
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,44 @@ def test_killed_runs_end_with_the_same_adapter(method: str, model: Path, tmp_pat
     assert other["evalLoss"] == pytest.approx(one["evalLoss"], abs=1e-4)
     for (_, a), (_, b) in zip(one["curve"]["train"], other["curve"]["train"], strict=True):
         assert a == pytest.approx(b, abs=1e-3)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_twenty_kills_at_any_moment_change_nothing(method: str, model: Path, tmp_path: Path) -> None:
+    """Not at the end of a step but whenever it comes, in the middle of saving too."""
+    whole = long_setting(tmp_path / "whole", model, method)
+    finish(whole, timeout=900)
+    broken = long_setting(tmp_path / "broken", model, method)
+    rng = random.Random(method)
+    assert sum(kill_after(broken, rng.uniform(0.0, 1.0)) for _ in range(20)) == 20, "the training was too short"
+    log = finish(broken, timeout=900)
+    assert any(event["event"] == "resuming" for event in log)
+    assert largest_difference(adapter(tmp_path / "whole"), adapter(tmp_path / "broken")) < 1e-4
+
+
+def long_setting(root: Path, model: Path, method: str) -> dict[str, str]:
+    environ = setting(root, model, method)
+    training = {"num_train_epochs": 60, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "seed": 7}
+    lora = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1}
+    write_config(Path(environ["KAITO_CONFIG"]), TrainingArguments=training, LoraConfig=lora)
+    return {**environ, "KAITO_CHECKPOINT_SECONDS": "0.1"}
+
+
+def kill_after(environ: dict[str, str], seconds: float) -> bool:
+    """`kill -9` some time after training has begun. False when it ended before."""
+    process = start(environ)
+    watchdog = threading.Timer(300, process.kill)
+    watchdog.start()
+    assert process.stdout is not None
+    for line in process.stdout:
+        if '"event": "training"' in line:
+            time.sleep(seconds)
+            process.kill()
+            break
+    process.communicate()
+    watchdog.cancel()
+    return process.returncode == -signal.SIGKILL
 
 
 def test_sigterm_saves_and_loses_at_most_one_step(model: Path, tmp_path: Path) -> None:

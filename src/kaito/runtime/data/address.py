@@ -78,8 +78,8 @@ def check_url(url: str, allowed: Sequence[Network]) -> None:
 
 
 def without_secrets(url: str) -> str:
-    """The URL without user, password and query, which may hold signatures."""
-    head, _, _ = url.partition("?")
+    """The URL without user, password, query and fragment, which may hold signatures."""
+    head = url.partition("#")[0].partition("?")[0]
     scheme, separator, rest = head.partition("://")
     authority, slash, path = rest.partition("/")
     return scheme + separator + authority.rpartition("@")[2] + slash + path

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,29 +82,49 @@ def read_dataset(path: Path) -> Iterator[Placed]:
                 yield _decode(row)
 
 
-def write_split(every: Path, folder: Path, train_part: float, seed: int) -> tuple[int, int]:
-    """Part the rows of `every` into train and eval by `seed`; returns how many each has.
+@dataclass(frozen=True)
+class Split:
+    """How many rows each side has, and how many of the held-out ones are trained on too."""
 
-    At least one row stays on each side where `train_part` is under 1 and there are two rows.
+    train: int
+    held: int
+    leaked: int
+
+
+def write_split(every: Path, folder: Path, train_part: float, seed: int) -> Split:
+    """Part the rows of `every` into train and eval by `seed`.
+
+    At least one row stays on each side where `train_part` is under 1 and there are two rows. Rows that occur more than
+    once are trained on: held out, they would be asked for what was learnt by heart.
     """
     with pa.memory_map(str(every)) as source, pa.ipc.open_file(source) as reader:
         table = reader.read_all()
-        held = eval_rows(table.num_rows, train_part, seed)
+        keys = [_key(row) for batch in table.to_batches() for row in batch.to_pylist()]
+        held = eval_rows(keys, train_part, seed)
         chosen = set(held)
         train = [index for index in range(table.num_rows) if index not in chosen]
         _write_table(table.take(train), folder / TRAIN)
         (folder / EVAL).unlink(missing_ok=True)
         if held:
             _write_table(table.take(held), folder / EVAL)
-    return len(train), len(held)
+    trained = {keys[index] for index in train}
+    return Split(len(train), len(held), sum(keys[index] in trained for index in held))
 
 
-def eval_rows(rows: int, train_part: float, seed: int) -> list[int]:
-    """The indexes that are held out."""
+def eval_rows(keys: Sequence[bytes], train_part: float, seed: int) -> list[int]:
+    """The indexes that are held out, of rows with these contents; only where none is unique, of all."""
+    rows = len(keys)
     if train_part >= 1 or rows < 2:
         return []
     count = min(rows - 1, max(1, round(rows * (1 - train_part))))
-    return sorted(random.Random(seed).sample(range(rows), count))  # noqa: S311 - a split, not a secret
+    times = Counter(keys)
+    pool = [index for index, key in enumerate(keys) if times[key] == 1] or list(range(rows))
+    return sorted(random.Random(seed).sample(pool, min(count, len(pool))))  # noqa: S311 - a split, not a secret
+
+
+def _key(row: dict[str, Any]) -> bytes:
+    content = json.dumps([row[name] for name in SCHEMA.names[:6]], ensure_ascii=False)
+    return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
 
 def content_digest(examples: Iterable[Placed]) -> str:

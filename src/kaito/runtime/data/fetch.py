@@ -1,4 +1,8 @@
-"""Files from URLs: several at once, resumed by range, tried again, each under a name of its own."""
+"""Files from URLs: several at once, resumed by range, tried again, each under a name of its own.
+
+A URL may end with `#sha256=<64 hex digits>`, as package indexes write it: the file is then checked. An `Authorization`
+header goes to the servers that the URLs name and to nobody whom they redirect to.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,10 @@ class _TryAgain(Exception):
     """This attempt failed in a way that the next one may not."""
 
 
+class _ChecksumWrong(_TryAgain):
+    """The bytes are not those that the URL's checksum names: damaged on the way, or simply others."""
+
+
 @dataclass
 class Fetcher:
     """Fetches into a folder. `sleep` and `chance` are inputs so that tests need not wait."""
@@ -37,6 +45,8 @@ class Fetcher:
     allowed: Sequence[Network] = ()
     tries: int = 6
     read_timeout: float = 60.0  # seconds without a byte
+    authorization: str = ""
+    """The value of the header, for the servers that the URLs name."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     chance: Callable[[], float] = random.random
     moved: Moved = field(default=lambda count, total: None)
@@ -45,6 +55,7 @@ class Fetcher:
         """All files, in the order of the URLs. Raises InputError for what no retry mends, StepError otherwise."""
         for url in urls:
             check_url(url, self.allowed)
+            _checksum(url)
         self.folder.mkdir(parents=True, exist_ok=True)
         connector = aiohttp.TCPConnector(resolver=GuardedResolver(self.allowed), limit=AT_ONCE)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=self.read_timeout)
@@ -65,12 +76,18 @@ class Fetcher:
     async def _fetch_one(self, http: aiohttp.ClientSession, url: str, target: Path) -> Path:
         if target.exists():
             return target  # complete: it was renamed into place
-        trouble = ""
+        trouble, wrong = "", 0
         for attempt in range(self.tries):
             if attempt:
                 await self.sleep(min(30.0, 0.5 * 2**attempt) * (1 - self.chance() / 2))
             try:
                 await self._attempt(http, url, target)
+            except _ChecksumWrong as error:
+                trouble, wrong = str(error), wrong + 1
+                if wrong > 1:  # twice the same is no accident
+                    hint = "correct the checksum in tuning.input.urls, or find out who changed the file"
+                    raise InputError("DataChecksumWrong", f"{without_secrets(url)}: {error}", hint) from error
+                continue
             except (_TryAgain, aiohttp.ClientError, TimeoutError) as error:
                 trouble = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
                 continue
@@ -85,7 +102,9 @@ class Fetcher:
         part, tag_file = target.with_name(target.name + ".part"), target.with_name(target.name + ".etag")
         have = part.stat().st_size if part.exists() else 0
         tag = tag_file.read_text() if have and tag_file.exists() else ""
-        headers = {"Range": f"bytes={have}-", "If-Range": tag} if tag else {}
+        headers = {"Accept-Encoding": "identity"}  # the file as it lies there: its own compression is kept
+        if tag:
+            headers |= {"Range": f"bytes={have}-", "If-Range": tag}
         async with await self._open(http, url, headers) as answer:
             resumed = answer.status == 206
             if answer.status == 416:  # the part is longer than the file, so it is another file's
@@ -100,18 +119,27 @@ class Fetcher:
                     file.write(chunk)
                     self.moved(len(chunk), None)
         tag_file.unlink(missing_ok=True)
+        _check_content(part, _checksum(url))
         part.replace(target)
 
     async def _open(self, http: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
         """Follow redirects by hand, because each next address must pass the same check as the first."""
+        first = url
         for _ in range(MAX_REDIRECTS):
             check_url(url, self.allowed)
-            answer = await http.get(url, headers=headers, allow_redirects=False)
+            own = {"Authorization": self.authorization} if self._may_know(url, first) else {}
+            answer = await http.get(url, headers={**headers, **own}, allow_redirects=False)
             if answer.status not in (301, 302, 303, 307, 308) or "Location" not in answer.headers:
                 return answer
             url = urljoin(url, answer.headers["Location"])
             answer.release()
         raise InputError("DataNotFound", f"{without_secrets(url)} redirects more than {MAX_REDIRECTS} times")
+
+    def _may_know(self, url: str, first: str) -> bool:
+        """Whether the server of `url` gets the secret: the one that was named, over https or in an allowed network."""
+        if not self.authorization or _origin(url) != _origin(first):
+            return False
+        return urlsplit(url).scheme == "https" or bool(self.allowed)
 
 
 def _check_status(answer: aiohttp.ClientResponse, url: str) -> None:
@@ -128,11 +156,38 @@ def _check_status(answer: aiohttp.ClientResponse, url: str) -> None:
         raise InputError(
             "DataForbidden",
             f"{shown} answers {status} {answer.reason}",
-            "use a URL that needs no login, or one that is signed",
+            "use a signed URL, or name a Secret with the key authorization in the annotation kaito.sh/data-secret",
         )
     raise InputError(
         "DataNotFound", f"{shown} answers {status} {answer.reason}", "correct the URL in tuning.input.urls"
     )
+
+
+def _checksum(url: str) -> str:
+    """The sha256 in the URL's fragment, in lower case; empty when there is none. Raises InputError."""
+    name, _, value = urlsplit(url).fragment.partition("=")
+    if name.lower() != "sha256":
+        return ""
+    if not re.fullmatch(r"[0-9A-Fa-f]{64}", value):
+        raise InputError(
+            "DataUrlInvalid", f"{without_secrets(url)}: its #sha256= is not followed by 64 hex digits", "correct it"
+        )
+    return value.lower()
+
+
+def _check_content(path: Path, wanted: str) -> None:
+    if not wanted:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != wanted:
+        path.unlink()
+        raise _ChecksumWrong(f"its sha256 is {found}, not {wanted}")
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
 
 
 def file_name(index: int, url: str) -> str:

@@ -24,6 +24,7 @@ REPORT = "report.json"
 # Without a word in the config: sets of this many rows or more hold some out, so that the report can prove something.
 HOLD_OUT_FROM = 200
 HELD_OUT_PART = 0.02
+AUTHORIZATION_HINT = 'the Secret needs the key authorization, such as "Bearer <token>"'
 
 
 def run() -> int:
@@ -42,13 +43,14 @@ def prepare(step: Step) -> Mapping[str, Any]:
         return _words(done)
     files = _bring(step, folder)
     findings = _convert(step, files, folder, config)
-    train, held = write_split(folder / "all.arrow", folder, _train_part(config, findings.usable), config.shuffle_seed)
+    split = write_split(folder / "all.arrow", folder, _train_part(config, findings.usable), config.shuffle_seed)
     digest = content_digest(read_dataset(folder / TRAIN))
-    report = {**findings.as_dict(), "train": train, "eval": held, "digest": digest, "input": identity}
+    parts = {"train": split.train, "eval": split.held, "leakedIntoEval": split.leaked}
+    report = {**findings.as_dict(), **parts, "digest": digest, "input": identity}
     _write_report(folder, report)
     shutil.rmtree(folder / "raw", ignore_errors=True)
     (folder / "all.arrow").unlink()
-    step.say("data set is ready", train=train, eval=held, rejected=findings.rejected)
+    step.say("data set is ready", train=split.train, eval=split.held, rejected=findings.rejected)
     return _words(report)
 
 
@@ -98,9 +100,27 @@ def _fetch_urls(step: Step, folder: Path) -> list[tuple[Path, str]]:
 
     step.progress.running(f"fetching {len(urls)} file(s)")
     step.say("fetching data", files=len(urls))
-    fetcher = Fetcher(folder, parse_allowed(step.environ.get("KAITO_DATA_ALLOW", "")), moved=moved)
+    allowed = parse_allowed(step.environ.get("KAITO_DATA_ALLOW", ""))
+    fetcher = Fetcher(folder, allowed, moved=moved, authorization=_authorization(step))
     paths = asyncio.run(fetcher.fetch(urls))
     return [(path, path.name.partition("-")[2]) for path in paths]
+
+
+def _authorization(step: Step) -> str:
+    path = step.optional_path("KAITO_DATA_AUTHORIZATION")
+    if path is None:
+        return ""
+    try:
+        value = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "DataSecretInvalid", f"the Authorization for the data cannot be read from {path.name}", AUTHORIZATION_HINT
+        ) from error
+    if not value or not value.isprintable() or not value.isascii():
+        raise InputError(
+            "DataSecretInvalid", "the Authorization for the data is not one line of text", AUTHORIZATION_HINT
+        )
+    return value
 
 
 def _list_files(folder: Path, what: str) -> list[tuple[Path, str]]:

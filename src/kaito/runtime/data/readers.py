@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +56,8 @@ def read_file(path: Path, name: str = "") -> Rows:
         yield Rejection(
             shown, 0, "the file asks for more memory than there is: it is damaged, or its rows are too large"
         )
+    except UnicodeDecodeError:
+        yield Rejection(shown, 0, "the file is not UTF-8 text; save it as UTF-8 (spreadsheets offer it when exporting)")
     except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, pa.ArrowException):
             raise  # the disk's trouble, not the file's
@@ -138,21 +141,38 @@ def _table_kind(text: str, name: str) -> str:
 
 
 def _read_jsonl(path: Path, name: str, compression: str) -> Rows:
-    decode = msgspec.json.Decoder().decode
     for number, line in enumerate(_lines(path, compression), 1):
         text = line.strip()
         if not text:
             continue
         try:
-            yield RawRow(name, number, decode(text))
+            yield RawRow(name, number, _decode(text))
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
             yield Rejection(name, number, f"not JSON: {_first_line(error)}")
+
+
+_DECODER = msgspec.json.Decoder()
+_NOT_A_NUMBER = re.compile(rb"[:,\[]\s*-?(?:NaN|Infinity)\b")
+
+
+def _decode(text: bytes) -> Any:
+    """JSON, and the NaN that pandas and Python write for an empty cell, which is read as null."""
+    try:
+        return _DECODER.decode(text)
+    except msgspec.DecodeError:
+        if not _NOT_A_NUMBER.search(text):
+            raise
+        try:
+            return json.loads(text, parse_constant=lambda name: None)
+        except ValueError:
+            pass
+        raise
 
 
 def _read_json(path: Path, name: str, compression: str) -> Rows:
     content = _whole(path, compression)
     try:
-        value = msgspec.json.decode(content)
+        value = _decode(content)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise Unusable(f"the file is not JSON: {_first_line(error)}") from error
     for number, row in enumerate(_records(value), 1):
