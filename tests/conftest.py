@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
+# A busy machine is no defect: examples are not timed.
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
 # pytest-asyncio asks for the thread's event loop after a test without one, and would make and never close another.
 asyncio.set_event_loop(None)
 
