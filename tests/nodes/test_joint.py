@@ -101,7 +101,11 @@ class House:
         await eventually(bare, lambda: f"left behind: {left}")
 
 
-OF_THE_CLUSTER = {"Service kubernetes", "ConfigMap kube-root-ca.crt"}
+OF_THE_CLUSTER = {
+    "Service kubernetes",
+    "ConfigMap kube-root-ca.crt",
+    "ConfigMap kube-apiserver-legacy-service-account-token-tracking",
+}
 
 
 def _name(item: Any) -> str:

@@ -78,7 +78,7 @@ class World:
 
     async def _is_served(self, resource: Resource[Any]) -> bool:
         crd = await self.client.get(CRDS, f"{resource.plural}.{resource.group}")
-        return any(c["type"] == "Established" and c["status"] == "True" for c in crd.status.get("conditions", []))
+        return any(c["type"] == "Established" and c["status"] == "True" for c in crd.status.get("conditions") or [])
 
 
 async def eventually(check: Callable[[], Any], failure: Callable[[], str] = lambda: "it never happened") -> Any:

@@ -70,7 +70,7 @@ class Watcher:
         if obj.get("kind") != "Workspace":
             return
         status = obj.get("status", {})
-        line = _line(obj["metadata"], msgspec.convert(status.get("conditions", []), list[Condition]))
+        line = _line(obj["metadata"], msgspec.convert(status.get("conditions") or [], list[Condition]))
         if line != self._last:
             self._console.print(self._indent + line, markup=False)
             self._last = line

@@ -26,7 +26,7 @@ OnChange = Callable[[dict[str, Any]], None]
 
 
 def condition_of(obj: dict[str, Any], type_: str) -> Condition | None:
-    found = msgspec.convert(obj.get("status", {}).get("conditions", []), list[Condition])
+    found = msgspec.convert(obj.get("status", {}).get("conditions") or [], list[Condition])
     return next((one for one in found if one.type.lower() == type_.lower()), None)
 
 

@@ -163,7 +163,7 @@ async def _until_served(client: Client, crd: Object, patience: float = 60.0) -> 
 
 
 def _is_established(crd: Object) -> bool:
-    conditions = crd.get("status", {}).get("conditions", [])
+    conditions = crd.get("status", {}).get("conditions") or []  # null until the names are settled
     return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 

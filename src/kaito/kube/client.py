@@ -12,12 +12,11 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import httpx2
 import msgspec
@@ -25,6 +24,7 @@ from lightkube.config.client_adapter import AsyncClient, ConnectionParams
 from lightkube.config.kubeconfig import SingleConfig
 from lightkube.core.exceptions import ConfigError as LightkubeConfigError
 
+from kaito.kube.decode import decode_object
 from kaito.kube.errors import AlreadyExists, ApiError, ConfigError, NotFound, Unreachable, from_status
 from kaito.kube.kubeconfig import load_config
 from kaito.kube.limit import RateLimit
@@ -65,11 +65,6 @@ class WatchEvent(Generic[T]):
     type: str  # ADDED, MODIFIED, DELETED, BOOKMARK
     object: T
     raw: bytes
-
-
-@lru_cache(maxsize=256)
-def _decoder(model: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(model)
 
 
 class Client:
@@ -302,11 +297,10 @@ class Client:
 
     def _decode(self, resource: Resource[T], raw: bytes) -> T:
         try:
-            decoded: T = _decoder(cast(Hashable, resource.model)).decode(raw)
+            return decode_object(resource.model, raw)
         except msgspec.DecodeError as error:
             message = f"the answer is not a {resource.kind} that we can read: {error}"
             raise ApiError(502, "Undecodable", message) from error
-        return decoded
 
     def _decode_untrusted(self, resource: Resource[T], raw: bytes) -> T | None:
         try:
