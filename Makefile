@@ -35,8 +35,9 @@ bench: $(STAMP) ## run the benchmarks; each prints a table
 docs: $(STAMP) ## build the documents into .site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "open .site/index.html"
 
-reference: $(STAMP) ## write the pages of docs/ and charts/ that are made from the code
+reference: $(STAMP) ## write anew what is made from the code: the chart, docs/reference, what tests expect commands to print
 	@$(BIN)/python scripts/make_chart.py && $(BIN)/python scripts/reference
+	@UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/cli/test_golden.py
 
 tiny-model: $(STAMP) ## train the built-in model again from its seed
 	@$(BIN)/python scripts/make_tiny_model.py

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kaito.api import crds
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, kubectl_path
 from tests.workspace.builders import INFERENCE, changed
 
 CLI = (sys.executable, "-m", "kaito.cli.main")
@@ -117,3 +117,20 @@ def _touch(cluster: Cluster, path: str, patch: dict[str, str], until: threading.
         cluster.request("PATCH", path, f'{{"metadata": {{"labels": {{"n": "{count}"}}}}}}', patch)
         if until.wait(0.1):
             return
+
+
+@pytest.mark.tools
+def test_it_is_a_plugin_of_kubectl(environment: dict[str, str], tmp_path: Path) -> None:
+    plugin = tmp_path / "kubectl-kaito"
+    plugin.write_text(f"#!{sys.executable}\nfrom kaito.cli.main import main\nmain()\n")
+    plugin.chmod(0o755)
+    on_path = {**environment, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+
+    def kubectl(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [kubectl_path(), "kaito", *words]
+        return subprocess.run(command, env=on_path, capture_output=True, text=True, timeout=60)
+
+    assert kubectl("get", "-o", "name").stdout.split()[0] == "workspace.kaito.sh/llama"
+    assert kubectl("get", "--help").stdout.startswith("Usage: kubectl kaito get ")
+    assert "  kubectl kaito get -w\n" in kubectl("get", "--help").stdout + "\n"
+    assert kubectl("wait", "nobody").returncode == 1

@@ -171,7 +171,7 @@ def test_the_commands_of_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyP
         r"(127\.0\.0\.1):\d+": r"\1:PORT",
         r"127\.96\.\d+\.\d+(:\d+)?": "ADDRESS",
         r"tiny-phi-3-[a-z0-9]+-[a-z0-9]+": "POD",
-        r"(?m)^tiny-phi-3  Resource.*False.*\n": "",
+        r"(?m)^tiny-phi-3  (?! |ResourceReady=True  InferenceReady=True  WorkspaceReady=True).*\n": "",  # on the way
     }
     try:
         play("live", environment, replaced)

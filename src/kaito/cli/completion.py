@@ -23,7 +23,6 @@ NO_FILES = 4
 """What kubectl is told after the words: do not offer files in their place (cobra's ShellCompDirectiveNoFileComp)."""
 VARIABLE = "_KAITO_COMPLETE"
 """Set by the completion scripts: the run is a question, not a command."""
-WORKSPACE_WORDS = ("wk", "wks", "workspace", "workspaces")
 
 
 def complete_workspaces(context: typer.Context, incomplete: str) -> list[str]:
@@ -64,12 +63,9 @@ def complete_instance_types(incomplete: str) -> list[str]:
 
 def _names(context: typer.Context, word: str, incomplete: str) -> list[str]:
     async def ask(client: Client, namespace: str) -> list[str]:
-        from kaito.cli.discovery import discover, named
-        from kaito.kube.resources import WORKSPACES
+        from kaito.cli.discovery import kinds_for, named
 
-        if word in WORKSPACE_WORDS:  # the usual one, without asking what the server knows
-            return [found.metadata.name for found, _ in (await client.list(WORKSPACES, namespace)).items]
-        resource = named(await discover(client), word).resource
+        resource = named(await kinds_for(client, [word]), word).resource
         listing = await client.list(resource, namespace if resource.namespaced else "")
         return [found["metadata"]["name"] for found, _ in listing.items]
 

@@ -9,8 +9,8 @@ from itertools import groupby
 
 import typer
 
-from kaito.cli.discovery import discover, listed
-from kaito.cli.objects import Wanted, all_of, delete_wanted, manifest_objects, wanted_objects
+from kaito.cli.discovery import kinds_for, listed
+from kaito.cli.objects import Wanted, all_of, delete_wanted, kind_words, manifest_objects, wanted_objects
 from kaito.cli.progress import Watcher
 from kaito.cli.waiting import wait_gone
 from kaito.kube.client import Client
@@ -47,7 +47,8 @@ async def _by_namespace(client: Client, namespace: str, deletion: Deletion) -> l
         named = await manifest_objects(client, namespace, deletion.files, recursive=deletion.recursive)
         found = [(space, [one for one, _ in group]) for space, group in groupby(named, key=lambda pair: pair[1])]
     if deletion.words:
-        kinds, words = await discover(client), list(deletion.words)
+        words = list(deletion.words)
+        kinds = await kinds_for(client, kind_words(words))
         if deletion.selector or deletion.everything:
             found.append((namespace, await all_of(client, namespace, listed(kinds, words[0]), deletion.selector)))
         else:

@@ -13,7 +13,11 @@ import msgspec
 from kaito.cli.errors import UsageError
 from kaito.kube.client import Client
 from kaito.kube.errors import ApiError
-from kaito.kube.resources import Resource, untyped
+from kaito.kube.resources import WORKSPACES, Resource, untyped
+
+WORKSPACE_WORDS = frozenset(
+    word + group for word in ("workspace", "workspaces", "wk", "wks") for group in ("", f".{WORKSPACES.group}")
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,19 @@ class Kind:
     def plural(self) -> str:
         """As the server names the kind in its errors: `workspaces.kaito.sh`."""
         return f"{self.resource.plural}.{self.resource.group}" if self.resource.group else self.resource.plural
+
+
+async def kinds_for(client: Client, words: Iterable[str]) -> list[Kind]:
+    """The kinds among which `words` (`wk`, `pods,svc`, `svc/a`) are looked for: one request when all are Workspaces.
+
+    A far cluster with fifty groups makes people wait for the whole list.
+    """
+    asked = {word.partition("/")[0].lower() for word in words}
+    if asked <= WORKSPACE_WORDS:
+        document = await _document(client, f"apis/{WORKSPACES.api_version}")
+        if document:
+            return list(_kinds(msgspec.json.decode(document)))
+    return await discover(client)
 
 
 async def discover(client: Client) -> list[Kind]:

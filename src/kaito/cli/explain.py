@@ -52,10 +52,12 @@ async def _claims(client: Client, labels: str) -> list[NodeClaim]:
 
 
 def _add_conditions(tree: Tree, workspace: Workspace, now: datetime) -> None:
+    said: set[str] = set()
     for condition in workspace.status.conditions:
         branch = tree.add(f"{condition.type}={condition.status}  {condition.reason}{_since(condition, now)}")
-        if condition.status != "True" and condition.message:
-            branch.add(condition.message)
+        if condition.status != "True" and condition.message and condition.message not in said:
+            branch.add(condition.message)  # once: the root conditions repeat the deepest one
+            said.add(condition.message)
 
 
 def _add_claim(tree: Tree, claim: NodeClaim, now: datetime) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from kaito.cli.connection import RIGHT
-from kaito.cli.discovery import Kind, discover, listed, named, of_manifest
+from kaito.cli.discovery import Kind, discover, kinds_for, listed, named, of_manifest
 from kaito.cli.errors import CommandError, UsageError
 from kaito.cli.manifests import read_manifests
 from kaito.cli.tables import TABLE
@@ -100,6 +100,11 @@ class Wanted:
     name: str = ""
 
 
+def kind_words(words: list[str]) -> list[str]:
+    """Of `pods,svc`, `wk a b` or `wk/a svc/b`, the words that name kinds."""
+    return words if any("/" in word for word in words) else words[0].split(",")
+
+
 def wanted_objects(kinds: list[Kind], words: list[str]) -> list[Wanted]:
     """What `pods,svc`, `wk a b` or `wk/a svc/b` mean. Raises UsageError."""
     if any("/" in word for word in words):
@@ -115,7 +120,7 @@ async def get_table(
     client: Client, namespace: str, word: str, name: str = "", *, all_namespaces: bool = False, labels: str = ""
 ) -> dict[str, Any]:
     """The server's own table of one object or of a list."""
-    kind = named(await discover(client), word)
+    kind = named(await kinds_for(client, [word]), word)
     return await table_of(client, kind, "" if all_namespaces else namespace, name, labels)
 
 
@@ -204,7 +209,7 @@ async def _watch(
 
 async def delete_objects(client: Client, namespace: str, word: str, names: list[str], tell: Tell) -> list[Wanted]:
     """Ask for the deletion of objects of one kind that are there; those that are not are passed over."""
-    kind = named(await discover(client), word)
+    kind = named(await kinds_for(client, [word]), word)
     return await delete_wanted(client, namespace, [Wanted(kind, name) for name in names], tell, ignore_absent=True)
 
 

@@ -5,6 +5,8 @@ On a terminal a line at the bottom shows that it goes on, and for how long: a no
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -18,6 +20,7 @@ from kaito.api.meta import Condition
 from kaito.api.workspace import TuningStatus
 
 DELETING = "The Workspace is being deleted."
+RESTARTS = re.compile(r" \(\d+ restart\(s\)\)")
 COLUMNS = ("ResourceReady", "InferenceReady", "WorkspaceReady")
 
 
@@ -30,12 +33,15 @@ class Elapsed(ProgressColumn):
 
 
 class Watcher:
-    """Prints a line when the columns or the cause change, and draws a bar while the training runs."""
+    """Prints a line when the columns or the cause change, and draws a bar while the training runs.
+
+    A step that fails and starts again goes to and fro between two lines; both are shown once.
+    """
 
     def __init__(self, stream: TextIO, indent: str = "") -> None:
         self._indent = indent
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
-        self._last = ""
+        self._recent: deque[str] = deque(maxlen=2)
         self._waiting = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -71,9 +77,10 @@ class Watcher:
             return
         status = obj.get("status", {})
         line = _line(obj["metadata"], msgspec.convert(status.get("conditions") or [], list[Condition]))
-        if line != self._last:
+        plain = RESTARTS.sub("", line)
+        if plain not in self._recent:
             self._console.print(self._indent + line, markup=False)
-            self._last = line
+            self._recent.append(plain)
         if status.get("tuning"):
             self._show_training(msgspec.convert(status["tuning"], TuningStatus))
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
-from kaito.cli.discovery import discover
-from kaito.cli.objects import Wanted, follow_list, get_objects, table_of, wanted_objects
+from kaito.cli.discovery import kinds_for
+from kaito.cli.objects import Wanted, follow_list, get_objects, kind_words, table_of, wanted_objects
 from kaito.cli.outputs import dump
 from kaito.cli.tables import render_table
 from kaito.kube.client import Client
@@ -25,7 +25,7 @@ class Showing:
 
 async def show(client: Client, namespace: str, words: list[str], showing: Showing) -> None:
     """Print what `words` mean; returns, unless it watches."""
-    wanted = wanted_objects(await discover(client), words)
+    wanted = wanted_objects(await kinds_for(client, kind_words(words)), words)
     space = "" if showing.all_namespaces else namespace
     if showing.output not in ("", "wide"):
         found = await get_objects(client, space, wanted, labels=showing.labels)

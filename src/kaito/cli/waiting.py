@@ -11,7 +11,7 @@ import msgspec
 from kaito.api.core import Pod
 from kaito.api.meta import Condition
 from kaito.api.workspace import LABEL_WORKSPACE
-from kaito.cli.discovery import Kind, discover, named
+from kaito.cli.discovery import Kind, kinds_for, named
 from kaito.cli.errors import CommandError, TimedOut, UsageError
 from kaito.cli.objects import Wanted, follow_object, not_found
 from kaito.kube.client import Client
@@ -47,7 +47,7 @@ async def wait_for(
     Raises TimedOut with the condition's reason and message; CommandError when the object goes away meanwhile, or when
     a Workspace says that nothing more will come of it until somebody changes it.
     """
-    kind = named(await discover(client), word)
+    kind = named(await kinds_for(client, [word]), word)
     if condition == "delete":
         await wait_gone(client, namespace, [Wanted(kind, name)], patience=patience, on_change=on_change)
         return f"{kind.title(name)} deleted"
@@ -167,7 +167,7 @@ async def require_workspace(client: Client, namespace: str, workspace: str) -> N
     try:
         await client.get(WORKSPACES, workspace, namespace)
     except NotFound as error:
-        kind = named(await discover(client), "workspaces")
+        kind = named(await kinds_for(client, ["workspaces"]), "workspaces")
         raise await not_found(client, kind, namespace, workspace, error) from error
 
 
