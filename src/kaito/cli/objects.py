@@ -1,9 +1,13 @@
-"""What the commands about objects of any kind do: apply, get, delete. `waiting` has what takes time."""
+"""What the commands about objects of any kind do: apply, get, delete. `waiting` has what takes time.
+
+Watches are closed where they are left: what the loop's end has to close for us may still be at work then.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -173,36 +177,43 @@ async def not_found(client: Client, kind: Kind, namespace: str, name: str, error
     return CommandError(text, f'did you mean "{near[0]}"?' if near else f"`kaito get {word} -A` lists all there are")
 
 
-async def follow_object(client: Client, kind: Kind, namespace: str, name: str) -> AsyncIterator[dict[str, Any] | None]:
+async def follow_object(
+    client: Client, kind: Kind, namespace: str, name: str
+) -> AsyncGenerator[dict[str, Any] | None, None]:
     """The object now, then after each change; None once it is gone. Survives a watch that ends or breaks off."""
     space, fields = _space(kind, namespace), f"metadata.name={name}"
     while True:
         listing = await client.list(kind.resource, space, fields=fields)
         yield listing.items[0][0] if listing.items else None
-        async for event in _watch(client, kind, space, listing.resource_version, fields=fields):
-            yield None if event.type == "DELETED" else event.object
+        async with aclosing(_watch(client, kind, space, listing.resource_version, fields=fields)) as events:
+            async for event in events:
+                yield None if event.type == "DELETED" else event.object
 
 
 async def follow_list(
     client: Client, kind: Kind, namespace: str, *, name: str = "", labels: str = ""
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """The objects of a kind as they change from now on."""
     space, fields = _space(kind, namespace), f"metadata.name={name}" if name else ""
     while True:
         listing = await client.list(kind.resource, space, labels=labels, fields=fields)
-        async for event in _watch(client, kind, space, listing.resource_version, labels=labels, fields=fields):
-            if event.type != "DELETED":
-                yield event.object
+        watch = _watch(client, kind, space, listing.resource_version, labels=labels, fields=fields)
+        async with aclosing(watch) as events:
+            async for event in events:
+                if event.type != "DELETED":
+                    yield event.object
 
 
 async def _watch(
     client: Client, kind: Kind, space: str, version: str, *, labels: str = "", fields: str = ""
-) -> AsyncIterator[WatchEvent[dict[str, Any]]]:
+) -> AsyncGenerator[WatchEvent[dict[str, Any]], None]:
     """Events until the watch ends, for whatever reason; the caller lists again, and hears of a server that is gone."""
     try:
-        async for event in client.watch(kind.resource, space, version=version, labels=labels, fields=fields):
-            if event.type != "BOOKMARK":
-                yield event
+        watch = client.watch(kind.resource, space, version=version, labels=labels, fields=fields)
+        async with aclosing(watch) as events:
+            async for event in events:
+                if event.type != "BOOKMARK":
+                    yield event
     except (Expired, Unreachable):
         await asyncio.sleep(REST_SECONDS)
 

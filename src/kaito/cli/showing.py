@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,11 +53,11 @@ async def show(client: Client, namespace: str, words: list[str], showing: Showin
 
 async def _follow(client: Client, space: str, one: Wanted, showing: Showing) -> None:
     """A row for each change; the server draws it, as it does for the whole table."""
-    async for obj in follow_list(client, one.kind, space, name=one.name, labels=showing.labels):
-        metadata = obj["metadata"]
-        table = await table_of(client, one.kind, metadata.get("namespace", ""), metadata["name"])
-        text = _text(table, showing, None)
-        typer.echo(text.splitlines()[-1])
+    async with aclosing(follow_list(client, one.kind, space, name=one.name, labels=showing.labels)) as changes:
+        async for obj in changes:
+            metadata = obj["metadata"]
+            table = await table_of(client, one.kind, metadata.get("namespace", ""), metadata["name"])
+            typer.echo(_text(table, showing, None).splitlines()[-1])
 
 
 def _text(table: dict[str, Any], showing: Showing, prefix: Wanted | None) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -54,16 +55,17 @@ async def wait_for(
     last: dict[str, Any] | None = None
     try:
         async with asyncio.timeout(patience):
-            async for obj in follow_object(client, kind, namespace, name):
-                if obj is None:
-                    raise await _absent(client, kind, namespace, name, last)
-                last = obj
-                on_change(obj)
-                found = condition_of(obj, condition)
-                if found is not None and found.status.lower() == value.lower():
-                    return f"{kind.title(name)} condition met"
-                if value == "True":
-                    _raise_if_final(obj, kind.title(name), found)
+            async with aclosing(follow_object(client, kind, namespace, name)) as states:
+                async for obj in states:
+                    if obj is None:
+                        raise await _absent(client, kind, namespace, name, last)
+                    last = obj
+                    on_change(obj)
+                    found = condition_of(obj, condition)
+                    if found is not None and found.status.lower() == value.lower():
+                        return f"{kind.title(name)} condition met"
+                    if value == "True":
+                        _raise_if_final(obj, kind.title(name), found)
     except TimeoutError:
         hint = f"`kaito explain {name}` shows the way down to the cause" if _is_workspace(kind) else ""
         raise TimedOut(_why_not(kind.title(name), condition, last, patience), hint) from None
@@ -78,11 +80,12 @@ async def wait_gone(
     try:
         async with asyncio.timeout(patience):
             for one in wanted:
-                async for obj in follow_object(client, one.kind, namespace, one.name):
-                    if obj is None:
-                        break
-                    last = obj
-                    on_change(obj)
+                async with aclosing(follow_object(client, one.kind, namespace, one.name)) as states:
+                    async for obj in states:
+                        if obj is None:
+                            break
+                        last = obj
+                        on_change(obj)
     except TimeoutError:
         held = ", ".join((last or {}).get("metadata", {}).get("finalizers", [])) or "nothing that it names"
         words = f"waited {patience:.0f} s for the end of {_title(last)}: it is held by the finalizers {held}"
@@ -137,7 +140,7 @@ async def stream_logs(
     follow: bool = False,
     previous: bool = False,
     tail: int | None = None,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The log of a Workspace's newest pod (or of `pod`), of the container that is at work or that failed."""
     pods = await workspace_pods(client, namespace, workspace)
     chosen = next((p for p in pods if pod in ("", p.metadata.name)), None)
@@ -149,8 +152,9 @@ async def stream_logs(
     params |= {"tailLines": str(tail)} if tail is not None else {}
     path = PODS.path(namespace, chosen.metadata.name, "log")
     try:
-        async for chunk in client.stream(path, params):
-            yield chunk
+        async with aclosing(client.stream(path, params)) as chunks:
+            async for chunk in chunks:
+                yield chunk
     except NotFound as error:
         raise UsageError(error.message) from error
 

@@ -12,7 +12,7 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +135,7 @@ class Client:
 
     async def pages(
         self, resource: Resource[T], namespace: str = "", *, labels: str = "", fields: str = ""
-    ) -> AsyncIterator[Listing[T]]:
+    ) -> AsyncGenerator[Listing[T], None]:
         """`list`, page by page, so that a large cluster never has to be in memory as JSON all at once."""
         params = _given(labelSelector=labels, fieldSelector=fields, limit=str(PAGE))
         while True:
@@ -221,7 +221,7 @@ class Client:
 
     async def watch(
         self, resource: Resource[T], namespace: str = "", *, version: str, labels: str = "", fields: str = ""
-    ) -> AsyncIterator[WatchEvent[T]]:
+    ) -> AsyncGenerator[WatchEvent[T], None]:
         """Events after `version`, bookmarks too, until the server ends the stream. Raises Expired when too old."""
         params = _given(labelSelector=labels, fieldSelector=fields, resourceVersion=version)
         seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311 - spread, not a secret
@@ -268,7 +268,7 @@ class Client:
 
     async def stream(
         self, path: str, params: Mapping[str, str] | None = None, *, method: str = "GET", body: Any = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The body of a long answer as it comes, such as a followed log."""
         content = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": "application/json"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,9 +57,10 @@ def logs(
 
     async def show(client: Client, space: str) -> None:
         options: dict[str, Any] = {"pod": pod, "container": container, "previous": previous, "tail": tail}
-        async for chunk in stream_logs(client, space, plain_name(workspace), follow=follow, **options):
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+        async with aclosing(stream_logs(client, space, plain_name(workspace), follow=follow, **options)) as chunks:
+            async for chunk in chunks:
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
 
     run_connected(Connection(kubeconfig, context, namespace), show)
 

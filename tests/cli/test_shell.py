@@ -1,7 +1,8 @@
-"""What a shell is offered: commands, options, kinds, names that are on the cluster; and silence where none answers."""
+"""What a shell is offered to complete; and the command as a process: interrupted, watching, as a plugin, in time."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -134,3 +135,18 @@ def test_it_is_a_plugin_of_kubectl(environment: dict[str, str], tmp_path: Path) 
     assert kubectl("get", "--help").stdout.startswith("Usage: kubectl kaito get ")
     assert "  kubectl kaito get -w\n" in kubectl("get", "--help").stdout + "\n"
     assert kubectl("wait", "nobody").returncode == 1
+
+
+def test_a_wait_that_ends_in_the_middle_of_its_watch_ends_cleanly(
+    environment: dict[str, str], cluster: Cluster
+) -> None:
+    with subprocess.Popen([*CLI, "wait", "phi-3"], env=environment, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr is not None
+        assert "phi-3  ResourceReady=-" in waiting.stderr.readline()
+        ready = {"type": "WorkspaceReady", "status": "True", "reason": "workspaceReady", "message": ""}
+        ready |= {"lastTransitionTime": "2026-07-01T12:00:00Z"}
+        patch = {"Content-Type": "application/merge-patch+json"}
+        path = "/apis/kaito.sh/v1beta1/namespaces/default/workspaces/phi-3/status"
+        assert cluster.request("PATCH", path, json.dumps({"status": {"conditions": [ready]}}), patch).code == 200
+        assert waiting.wait(60) == 0
+        assert "Traceback" not in waiting.stderr.read()
