@@ -119,7 +119,10 @@ def test_create_only_when_the_cloud_is_known_and_has_none() -> None:
 def test_the_finalizer_comes_before_what_costs_money() -> None:
     assert kinds(plan_claim(seen(claim=claim(finalizers=("other",))))) == [PatchClaim, CreateInstance]
     patch = plan_claim(seen(claim=claim(finalizers=("other",)))).actions[0]
-    assert patch == PatchClaim({"finalizers": ["other", TERMINATION_FINALIZER]})
+    labels = {"node.kubernetes.io/instance-type": "Standard_NC6s_v3"}
+    assert patch == PatchClaim({"finalizers": ["other", TERMINATION_FINALIZER], "labels": labels})
+    chosen = claim(finalizers=(), labels=labels)
+    assert plan_claim(seen(claim=chosen)).actions[0] == PatchClaim({"finalizers": [TERMINATION_FINALIZER]})
 
 
 def test_a_failed_create_is_tried_again_when_its_time_has_come() -> None:

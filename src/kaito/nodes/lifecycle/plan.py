@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from kaito.api.karpenter import TERMINATION_FINALIZER
 from kaito.api.meta import Condition
@@ -12,7 +13,7 @@ from kaito.nodes.lifecycle.deadlines import plan_deadlines
 from kaito.nodes.lifecycle.health import plan_health
 from kaito.nodes.lifecycle.initialization import plan_initialization
 from kaito.nodes.lifecycle.launch import plan_launch
-from kaito.nodes.lifecycle.registration import plan_registration
+from kaito.nodes.lifecycle.registration import plan_registration, required_labels
 from kaito.nodes.lifecycle.termination import plan_termination
 from kaito.nodes.lifecycle.world import Action, CreateInstance, Observed, PatchClaim, Plan, Step
 
@@ -39,10 +40,14 @@ def plan_claim(seen: Observed) -> Plan:
 
 
 def _finalizer(claim: Claim) -> tuple[Action, ...]:
-    """Before anything costs money, the claim must not be able to vanish."""
+    """Before anything costs money, the claim must not be able to vanish. The same write labels it as Karpenter does,
+    for the columns of `kubectl get nodeclaims`.
+    """
     if claim.has_finalizer:
         return ()
-    return (PatchClaim({"finalizers": [*claim.finalizers, TERMINATION_FINALIZER]}),)
+    metadata: dict[str, Any] = {"finalizers": [*claim.finalizers, TERMINATION_FINALIZER]}
+    labels = {key: value for key, value in required_labels(claim).items() if key not in claim.labels}
+    return (PatchClaim({**metadata, **({"labels": labels} if labels else {})}),)
 
 
 def _status(

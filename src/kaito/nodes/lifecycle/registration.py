@@ -55,9 +55,13 @@ def node_patch(claim: Claim, node: Node) -> dict[str, Any]:
 
 def node_labels(claim: Claim, present: Mapping[str, str]) -> dict[str, str]:
     """Labels of the claim, and its requirements of one value where the node does not say otherwise."""
-    single = {r.key: r.values[0] for r in claim.requirements if r.operator == "In" and len(r.values) == 1}
-    asked = {key: value for key, value in single.items() if key not in present}
+    asked = {key: value for key, value in required_labels(claim).items() if key not in present}
     return {**asked, **claim.labels, LABEL_REGISTERED: "true"}
+
+
+def required_labels(claim: Claim) -> dict[str, str]:
+    """The requirements that leave no choice, as labels: the instance type above all."""
+    return {r.key: r.values[0] for r in claim.requirements if r.operator == "In" and len(r.values) == 1}
 
 
 def owner_reference(claim: Claim) -> dict[str, Any]:
