@@ -420,6 +420,61 @@ def test_spot_nodes_and_mig_nodes_are_tolerated() -> None:
     assert {"sku", "nvidia.com/gpu", "kubernetes.azure.com/scalesetpriority", "nvidia.com/mig-1g.10gb"} <= keys
 
 
+FOREIGN = {"metadata": {"name": "served", "generation": 1}, "spec": {"replicas": 1}}
+
+
+def test_a_server_of_an_earlier_kaito_makes_room() -> None:
+    """Its selector cannot be changed, so an apply would be refused for ever."""
+    world = World(INFERENCE)
+    world.put("deployments", {**FOREIGN, "spec": {**FOREIGN["spec"], "template": OLD_TEMPLATE}})
+    uid = world.one("deployments")["metadata"]["uid"]
+    converge(world)
+    assert world.one("deployments")["metadata"]["uid"] != uid
+
+
+OLD_TEMPLATE = {"metadata": {"annotations": {"kaito.sh/spec-hash": ""}, "labels": {}}}
+FOREIGN_JOB = {"metadata": {"name": "tuned"}, "spec": {}}
+
+
+def test_what_an_earlier_kaito_has_trained_stands() -> None:
+    world = World(TUNING)
+    done = {"conditions": [{"type": "Complete", "status": "True"}], "completionTime": "2026-01-01T00:00:00Z"}
+    world.put("jobs", {**FOREIGN_JOB, "status": done})
+    converge(world)
+    assert Counter(kind for kind, _ in world.created)["jobs"] == 1
+    assert world.workspace is not None
+    status = world.workspace["status"]["tuning"]
+    assert (status["finishedAt"], status["adapter"]["image"]) == (
+        "2026-01-01T00:00:00Z",
+        "registry.example.com/team/adapter:0.0.1",
+    )
+
+
+def test_what_an_earlier_kaito_is_training_goes_on() -> None:
+    world = World(TUNING)
+    world.put("jobs", {**FOREIGN_JOB, "status": {"active": 1, "startTime": "2026-01-01T00:00:00Z"}})
+    world.reconcile()
+    assert world.one("jobs")["status"]["active"] == 1
+    assert "earlier KAITO is training" in world.condition("TuningSucceeded")["message"]
+
+
+def test_an_instance_type_is_asked_for_as_its_cloud_spells_it() -> None:
+    world = World(changed(INFERENCE, {"resource.instanceType": "standard_nc6s_V3"}), POOLS)
+    converge(world)
+    (asked, _) = world.one("nodepools")["spec"]["template"]["spec"]["requirements"]
+    assert asked["values"] == ["Standard_NC6s_v3"]
+
+
+@pytest.mark.parametrize("length", [54, 55, 63])
+def test_the_names_of_all_services_are_short_enough(length: int) -> None:
+    world = World(changed(LARGE, {"metadata.name": "a" * length}))
+    converge(world)
+    names = [body["metadata"]["name"] for body in world.all("services")]
+    assert len(set(names)) == 2
+    assert all(len(name) <= 63 for name in names)
+    assert world.one("statefulsets")["spec"]["serviceName"] in names
+
+
 def test_karpenter_claims_stand_alone() -> None:
     world = World(annotated(INFERENCE, node_class_name="gpu"), KARPENTER)
     converge(world)

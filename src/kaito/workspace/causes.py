@@ -25,6 +25,7 @@ ROUTINE = frozenset(
         "ServerStopping",
         "Training",
         "Unschedulable",
+        "WorkloadMigration",
         "WorkspaceTuningJobStatusPending",
     }
 )

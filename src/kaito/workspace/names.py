@@ -44,7 +44,9 @@ def default_config_name(method: str) -> str:
 
 
 def headless_name(workspace: Workspace) -> str:
-    return f"{workspace.metadata.name}-headless"
+    """Of a Service, whose name may have 63 characters, as the Workspace's own."""
+    name = workspace.metadata.name
+    return f"{name}-headless" if len(name) <= 54 else f"{name[:45].rstrip('-')}-{digest(name)[:8]}-headless"
 
 
 def config_key(workspace: Workspace) -> str:

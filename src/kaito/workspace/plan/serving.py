@@ -35,6 +35,9 @@ STARTUP_PER_GIB = 18
 STARTUP_LIMIT = 10800
 
 
+MIGRATING = Cause("WorkloadMigration", "The server of an earlier KAITO makes room for ours")
+
+
 @dataclass(frozen=True)
 class ServingPlan:
     actions: tuple[Action, ...]
@@ -61,6 +64,8 @@ def plan_serving(
     blocked = inputs.missing or nodes.cause
     if blocked is not None and workload is None:
         return ServingPlan(services, _not_ready(blocked), blocked)
+    if workload is not None and _is_foreign(workload):
+        return ServingPlan((*services, *_removal(sizing, workload)), _not_ready(MIGRATING), MIGRATING)
     body = _workload(observed, inputs, sizing, nodes, tuned)
     actions: tuple[Action, ...] = services
     if inputs.missing is None:
@@ -75,6 +80,18 @@ def _services(workspace: Workspace, sizing: Sizing) -> tuple[Action, ...]:
     is_split = sizing.nodes > 1 and named_preset(workspace) is not None
     service = Apply(SERVICES, namespace, render_service(workspace, leader_only=is_split))
     return (service, Apply(SERVICES, namespace, render_headless(workspace))) if sizing.nodes > 1 else (service,)
+
+
+def _is_foreign(workload: Workload) -> bool:
+    """Made by an earlier KAITO, with a selector that cannot be changed into ours."""
+    return ANNOTATION_HASH not in workload.metadata.annotations
+
+
+def _removal(sizing: Sizing, workload: Workload) -> tuple[Action, ...]:
+    metadata = workload.metadata
+    kind = STATEFUL_SETS if sizing.nodes > 1 else DEPLOYMENTS
+    is_going = metadata.deletionTimestamp is not None
+    return () if is_going else (Delete(kind, metadata.namespace, metadata.name, metadata.uid),)
 
 
 def _other_shape(observed: Observed, sizing: Sizing) -> tuple[Action, ...]:

@@ -94,6 +94,8 @@ def plan_tuning(observed: Observed, inputs: Inputs, sizing: Sizing, nodes: NodeP
     job = observed.job
     if job is None or job.metadata.deletionTimestamp is not None:
         return _start(observed, inputs, sizing, nodes)
+    if ANNOTATION_HASH not in job.metadata.annotations:
+        return _of_earlier_kaito(observed, job, wanted)
     if job.metadata.annotations.get(ANNOTATION_HASH) != job_hash(observed.workspace, inputs.config_text):
         cause = Cause("Replacing", "What is to be trained has changed; the earlier Job is being removed")
         return _waiting(cause, TuningStatus(), (Delete(JOBS, job.metadata.namespace, job.metadata.name),))
@@ -168,6 +170,16 @@ def _follow(observed: Observed, job: Job, pods: list[Pod], sizing: Sizing) -> Tu
     if not has_started and not pod.status.containerStatuses:
         started = Condition("JobStarted", "False", cause.reason, cause.text)
     return TuningPlan((), (started, pending), status, is_running=True, cause=cause)
+
+
+def _of_earlier_kaito(observed: Observed, job: Job, wanted: str) -> TuningPlan:
+    """What it has trained stands, and what it is training goes on: hours of a GPU are not thrown away."""
+    if is_true(job.status.conditions, "Complete"):
+        return _finish(observed, job, [], wanted)
+    if is_true(job.status.conditions, "Failed"):
+        cause = Cause("Replacing", "The failed Job of an earlier KAITO is being removed")
+        return _waiting(cause, TuningStatus(), (Delete(JOBS, job.metadata.namespace, job.metadata.name),))
+    return _waiting(Cause("Training", "A Job of an earlier KAITO is training"), TuningStatus())
 
 
 def _stop(job: Job, cause: Cause) -> Patch:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kaito.api.karpenter import ANNOTATION_DO_NOT_DISRUPT, LABEL_INSTANCE_TYPE, LABEL_NODEPOOL, LABEL_PROVISIONER
 from kaito.api.workspace import ANNOTATION_NODE_IMAGE, Workspace
-from kaito.catalog.instances import InstanceType
+from kaito.catalog.instances import InstanceType, find_instance_type
 from kaito.kube.resources import Resource
 from kaito.workspace.names import owner_labels
 from kaito.workspace.settings import NodeClass
@@ -88,11 +88,18 @@ def _machine(
 
 
 def _spec(workspace: Workspace, *more: dict[str, Any]) -> dict[str, Any]:
-    instance_type = _in(LABEL_INSTANCE_TYPE, workspace.resource.instanceType)
+    instance_type = _in(LABEL_INSTANCE_TYPE, official_name(workspace))
     return {
         "requirements": [*more, instance_type, _in("kubernetes.io/os", "linux")],
         "taints": [{"key": "sku", "value": "gpu", "effect": "NoSchedule"}],
     }
+
+
+def official_name(workspace: Workspace) -> str:
+    """The instance type as its cloud spells it, since Karpenter compares letter by letter; unknown ones as they are."""
+    given = workspace.resource.instanceType
+    known = find_instance_type(given)
+    return known.name if known is not None else given
 
 
 def _disk(weights_bytes: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from kaito.api.karpenter import LABEL_INSTANCE_TYPE
 from kaito.api.workspace import Workspace
 from kaito.workspace.names import owner_labels
+from kaito.workspace.render.claims import official_name
 from kaito.workspace.settings import NodeClass
 
 KARPENTER_PREFIX = "karpenter.kaito.sh/"
@@ -45,7 +46,7 @@ def render_pool(
 
 
 def _requirements(workspace: Workspace, node_class: NodeClass) -> list[dict[str, Any]]:
-    found = [_in(LABEL_INSTANCE_TYPE, workspace.resource.instanceType), _in("kubernetes.io/os", "linux")]
+    found = [_in(LABEL_INSTANCE_TYPE, official_name(workspace)), _in("kubernetes.io/os", "linux")]
     if node_class.group == AZURE:
         found.append(_in(PLACEMENT_SCOPE, "regional"))  # Capacity for GPUs that is asked for by zone often fails.
     return found
