@@ -163,3 +163,16 @@ def test_vllm_that_is_not_installed_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="vllm is not installed") as refused:
         choose_engine(settings, Step("serve", {}, Progress("serve")))
     assert "install vllm" in refused.value.hint
+
+
+def test_the_image_says_which_interpreter_has_vllm(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    settings = Settings("127.0.0.1", 0, tmp_path, "m", "m", "vllm")
+    step = Step("serve", {"KAITO_VLLM_PYTHON": str(python)}, Progress("serve"))
+    with pytest.raises(InputError, match="vllm is not installed"):
+        choose_engine(settings, step)
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    engine = choose_engine(settings, step)
+    assert isinstance(engine, VllmServer)
+    assert engine.command[0] == str(python)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +27,7 @@ def choose_engine(settings: Settings, step: Step) -> BuiltinEngine | VllmServer:
 
     Raises InputError when the engine that was asked for is not installed, or its settings are wrong.
     """
-    is_installed = importlib.util.find_spec("vllm") is not None
+    is_installed = vllm_python(step) is not None
     if settings.engine == "vllm" and not is_installed:
         raise InputError(
             "EngineMissing",
@@ -39,9 +41,23 @@ def choose_engine(settings: Settings, step: Step) -> BuiltinEngine | VllmServer:
     return BuiltinEngine(builtin_options(settings, step))
 
 
+def vllm_python(step: Step) -> str | None:
+    """The interpreter that has vLLM: the one of KAITO_VLLM_PYTHON, or this one; None where neither has it."""
+    named = step.environ.get("KAITO_VLLM_PYTHON", "")
+    if named and os.access(named, os.X_OK):
+        return named
+    return sys.executable if importlib.util.find_spec("vllm") is not None else None
+
+
 def vllm_server(settings: Settings, step: Step) -> VllmServer:
     devices = cuda_devices()
-    return VllmServer(settings, step.environ, has_cuda=devices > 0, has_bfloat16=not devices or has_bfloat16())
+    return VllmServer(
+        settings,
+        step.environ,
+        has_cuda=devices > 0,
+        has_bfloat16=not devices or has_bfloat16(),
+        python=vllm_python(step) or sys.executable,
+    )
 
 
 def cuda_devices() -> int:

@@ -70,7 +70,7 @@ class VllmServer:
             has_cuda,
             has_bfloat16,
         )
-        self._command = render_command(python, self._launch)
+        self.command = render_command(python, self._launch)
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
@@ -95,7 +95,7 @@ class VllmServer:
         environ = {key: value for key, value in self._environ.items() if key not in WITHHELD}
         self._process = await asyncio.create_subprocess_exec(
             *parent,
-            *self._command,
+            *self.command,
             env={**ENVIRONMENT, **environ},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
