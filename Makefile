@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test soak check format bench docs reference tiny-model clean
+.PHONY: help demo test test-chart soak check format bench docs reference tiny-model chart images clean
 
 help: ## show this text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,10 @@ demo: $(STAMP) ## set everything up and run the main job: tune a small model, se
 
 test: $(STAMP) ## set up what tests need and run them
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not soak'
+
+test-chart: $(STAMP) ## install Helm's SDK (75 MB) and test the chart, the packages and the operator's image
+	@$(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable '.[helm]'
+	@KAITO_REQUIRE_HELM=1 $(BIN)/python -m pytest tests/chart tests/install/test_packages.py tests/install/test_image.py
 
 soak: $(STAMP) ## run the tests that take minutes each
 	@$(BIN)/python -m pytest -m soak
@@ -41,6 +45,12 @@ reference: $(STAMP) ## write anew what is made from the code: the chart, docs/re
 
 tiny-model: $(STAMP) ## train the built-in model again from its seed
 	@$(BIN)/python scripts/make_tiny_model.py
+
+chart: $(STAMP) ## write charts/kaito from the objects of kaito install
+	@$(BIN)/python scripts/make_chart.py
+
+images: ## build the images with docker, podman or buildah (ENGINE, REGISTRY and IMAGES say otherwise)
+	@$(PYTHON) scripts/build_images.py $(if $(ENGINE),--engine $(ENGINE)) $(if $(REGISTRY),--registry $(REGISTRY)) $(IMAGES)
 
 clean: ## remove the environment and what the demo left
 	rm -rf $(VENV) .demo .site .tools
