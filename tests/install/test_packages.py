@@ -82,7 +82,7 @@ def test_without_extras_nothing_heavy_comes_along(light: Path) -> None:
 
 @pytest.mark.soak
 def test_help_comes_at_once(light: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The least of some runs: the machine may be at other work. Of the processor and, where it is idle, of the clock."""
+    """The least of some runs, in time of the processor: the machine may be at other work."""
     spent, passed = [], []
     for _ in range(7):
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
