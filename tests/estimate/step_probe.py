@@ -7,11 +7,14 @@ the peak is torch's own count of allocated bytes, without the CUDA context.
 import json
 import resource
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from transformers import BitsAndBytesConfig, DynamicCache, LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import BitsAndBytesConfig, DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 TINY = {
     "vocab_size": 256,
@@ -29,24 +32,24 @@ def peak(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def tune(model: Any, ids: Any, *, checkpointing: bool, rank: int) -> None:
-    if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
-    lora = get_peft_model(model, LoraConfig(r=rank, target_modules="all-linear", lora_dropout=0.0))
-    lora.config.use_cache = False
-    lora.train()
-    trained = [parameter for parameter in lora.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.data = parameter.data.float()
-    optimizer = torch.optim.AdamW(trained, foreach=False)
-    on_gpu = ids.device.type == "cuda"
-    for _ in range(2):
-        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=on_gpu):
-            loss = lora(input_ids=ids, labels=ids).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+def tune(model: Any, batch: int, length: int, *, checkpointing: bool, rank: int, device: str) -> None:
+    """Two steps of the `tune` step's own trainer over rows of `length` tokens."""
+    from kaito.runtime.tune.device import find_device
+    from kaito.runtime.tune.model import lora_config
+    from kaito.runtime.tune.tokens import Tokens
+    from kaito.runtime.tune.trainer import make_trainer, training_arguments
+
+    words = {"<pad>": 0, "</s>": 1, "a": 2}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token="a")), pad_token="<pad>", eos_token="</s>"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        asked = {"max_steps": 2, "gradient_checkpointing": checkpointing}
+        found, _ = find_device("float32" if device == "cpu" else "bfloat16")
+        arguments = training_arguments(asked, found, Path(folder), has_eval=False, batch=batch)
+        row = [3 + word % 100 for word in range(length)]
+        rows = [Tokens(row, row) for _ in range(2 * batch)]
+        make_trainer(model, tokenizer, lora_config({"r": rank}, model, ""), arguments, rows, []).train()
 
 
 def serve(model: Any, ids: Any) -> None:
@@ -60,7 +63,7 @@ def serve(model: Any, ids: Any) -> None:
 def make(shape: dict[str, int], device: str, folder: str) -> Any:
     """The model in 32 bit on a CPU, in 16 bit on a GPU; from `folder` in NF4 where one is given."""
     torch.manual_seed(0)
-    config = LlamaConfig(**shape, attn_implementation="sdpa")
+    config = LlamaConfig(**shape, attn_implementation="sdpa", pad_token_id=0, eos_token_id=1, use_cache=False)
     if not folder:
         return LlamaForCausalLM(config).to(device, torch.bfloat16 if device == "cuda" else torch.float32)
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
@@ -70,8 +73,7 @@ def make(shape: dict[str, int], device: str, folder: str) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-    model = LlamaForCausalLM.from_pretrained(folder, quantization_config=quantization, device_map={"": 0})
-    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    return LlamaForCausalLM.from_pretrained(folder, quantization_config=quantization, device_map={"": 0})
 
 
 def run(asked: dict[str, Any], shape: dict[str, int], batch: int, length: int) -> None:
@@ -83,7 +85,7 @@ def run(asked: dict[str, Any], shape: dict[str, int], batch: int, length: int) -
     if job == "serve":
         serve(model.eval(), ids)
     else:
-        tune(model, ids, checkpointing=asked["checkpointing"], rank=asked["rank"])
+        tune(model, batch, length, checkpointing=asked["checkpointing"], rank=asked["rank"], device=device)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from __future__ import annotations
 from kaito.catalog.models import Figures
 
 DEFAULT_VOCABULARY = 150_000
+LOSS_TOKENS, LOSS_WORDS = 4096, 32768
+"""The tile of TRL's loss."""
 
 
 def vocabulary(figures: Figures) -> int:
@@ -71,9 +73,17 @@ def backward_bytes(figures: Figures, tokens: int, *, number_bytes: int = 2) -> i
     return tokens * (2 * hidden_size(figures) + 3 * inner_size(figures)) * number_bytes
 
 
-def loss_bytes(figures: Figures, tokens: int) -> int:
-    """The loss at the start of the backward: its log-softmax, the gradient of that, and the gradient of the logits.
+def loss_bytes(figures: Figures, tokens: int, *, number_bytes: int = 2, quantized: bool = False) -> int:
+    """The loss at the start of the backward, as TRL computes it: without ever holding all logits.
 
-    All in 32 bit, whatever the model's numbers are. The logits themselves are dropped by then.
+    TRL's `ChunkedLogProbFunction` projects tiles of 4,096 tokens by 32,768 words into one buffer, and makes the
+    gradient of the last hidden state in 32 bit beside the state itself. A quantized base has its output layer in 32 bit, of
+    which one chunk at a time is cast. On a CPU, without Triton's kernels, the tile's arithmetic is done step by step:
+    five tensors of 32 bit, a mask of a byte, and two more tensors while the gradient is added.
     """
-    return tokens * vocabulary(figures) * 3 * 4
+    rows, hidden = min(tokens, LOSS_TOKENS), hidden_size(figures)
+    states = tokens * hidden * (number_bytes + 4)
+    tile = rows * LOSS_WORDS * number_bytes
+    cast = LOSS_WORDS * hidden * number_bytes if quantized else 0
+    steps = rows * min(LOSS_WORDS, vocabulary(figures)) * (7 * 4 + 1) if number_bytes == 4 else 0
+    return states + tile + cast + steps

@@ -81,7 +81,8 @@ def step_memory(
     """Peak memory of one step: `number_bytes` is 2 on a GPU; 4, with a measured `framework`, on a CPU."""
     tokens = settings.batch * settings.length
     kept, layer = _kept(figures, settings, tokens, number_bytes)
-    loss = activations.loss_bytes(figures, tokens)
+    quantized = settings.base_bits < 16
+    loss = activations.loss_bytes(figures, tokens, number_bytes=number_bytes, quantized=quantized)
     return TuningMemory(
         base=base_bytes(figures, settings.base_bits),
         adapter=lora_parameters(figures, settings.rank, settings.targets) * ADAPTER_BYTES,
@@ -94,15 +95,28 @@ def step_memory(
 def _kept(figures: Figures, settings: TuningSettings, tokens: int, number_bytes: int) -> tuple[int, int]:
     """What the forward leaves for the backward, and what the backward of one layer adds.
 
-    The largest moment is either the loss, when all is kept and the logits exist, or the backward of a layer. With
-    checkpointing one tensor of hidden size per layer is kept, and one layer at a time is computed again.
+    The largest moment is either the loss, when all is kept and a tile of logits exists, or the backward of a layer.
+    With checkpointing one tensor of hidden size per layer is kept, and one layer at a time is computed again.
     """
     layers = figures.layers or 0
     one = activations.kept_bytes(figures, tokens, rank=settings.rank, number_bytes=number_bytes)
+    mask, own_mask = _masks(settings, tokens, number_bytes)
+    one += own_mask
     back = activations.backward_bytes(figures, tokens, number_bytes=number_bytes) + _dequantized(figures, settings)
     if settings.checkpointing:
-        return layers * tokens * activations.hidden_size(figures) * number_bytes, one + back
-    return layers * one, back
+        return mask + layers * tokens * activations.hidden_size(figures) * number_bytes, one + back
+    return mask + layers * one, back
+
+
+def _masks(settings: TuningSettings, tokens: int, number_bytes: int) -> tuple[int, int]:
+    """The mask of all layers, and each layer's copy of it as numbers.
+
+    A batch is one long row without padding, in which a mask keeps the sequences apart: a byte for each pair of tokens,
+    which torch's attention turns into numbers. One sequence alone needs none.
+    """
+    if settings.batch == 1:
+        return 0, 0
+    return tokens * tokens, tokens * tokens * number_bytes
 
 
 def _dequantized(figures: Figures, settings: TuningSettings) -> int:
