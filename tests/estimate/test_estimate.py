@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaito.catalog.instances import InstanceType, find_instance_type
-from kaito.catalog.models import Figures, Model, find_model
+from kaito.catalog.instances import InstanceType, find_instance_type, instance_types
+from kaito.catalog.models import Figures, Model, find_model, model_names
 from kaito.estimate import Estimate, estimate_serving, estimate_tuning
 from kaito.estimate.kv import bytes_for_context
-from kaito.estimate.serving import Demand, Layout, longest_context, tensor_parallel
-from kaito.estimate.tuning import tuning_memory
+from kaito.estimate.layout import Layout, tensor_parallel
+from kaito.estimate.serving import Demand, longest_context, per_gpu_bytes
+from kaito.estimate.tuning import TuningSettings, step_memory, tuning_memory
 
 
 def serving(model: str, instance: str, context: int = 2048) -> Estimate:
@@ -93,6 +94,48 @@ def test_tuning_more_never_needs_less(batch: int, length: int, rank: int) -> Non
     assert tuning_memory(figures, method="qlora", rank=rank, batch=batch + 1, length=length).total > base
     assert tuning_memory(figures, method="qlora", rank=rank + 1, batch=batch, length=length).total > base
     assert tuning_memory(figures, method="lora", rank=rank, batch=batch, length=length).total > base
+
+
+MODELS = sorted({model.huggingface for name in model_names() if (model := find_model(name)) and model.huggingface})
+TYPES = sorted(name for name, type_ in instance_types().items() if type_.resource == "nvidia.com/gpu")
+
+
+@given(model=st.sampled_from(MODELS), instance=st.sampled_from(TYPES), context=st.integers(1, 300_000))
+def test_every_plan_of_the_catalogue_is_whole(model: str, instance: str, context: int) -> None:
+    """Units never mix: the parts add up in bytes, a plan that fits is within what one GPU has, and its GPUs exist."""
+    estimate = serving(model, instance, context)
+    used = estimate.tensor_parallel * estimate.pipeline_parallel * estimate.data_parallel
+    assert sum(estimate.parts.values()) == estimate.per_gpu_bytes
+    assert 1 <= used <= max(1, estimate.nodes * estimate.gpus_per_node)
+    assert 2**30 < estimate.usable_bytes < 2**40
+    if estimate.fits:
+        assert estimate.per_gpu_bytes <= estimate.usable_bytes
+        assert estimate.longest_context >= estimate.context
+        assert estimate.requests_at_once >= 1
+
+
+@given(model=st.sampled_from(MODELS), tokens=st.integers(1, 100_000), cut=st.sampled_from([1, 2, 4, 8]))
+def test_a_cache_grows_with_its_tokens_and_shrinks_with_its_gpus(model: str, tokens: int, cut: int) -> None:
+    found = find_model(model)
+    assert found is not None
+    figures = found.figures
+    assert figures is not None
+    here = bytes_for_context(figures, tokens, tensor_parallel=cut)
+    assert bytes_for_context(figures, tokens + 1, tensor_parallel=cut) >= here
+    assert bytes_for_context(figures, tokens, tensor_parallel=2 * cut) <= here
+    assert bytes_for_context(figures, tokens, cache_bytes=1, tensor_parallel=cut) <= here
+
+
+@given(layers=st.integers(1, 128), more=st.integers(1, 64), context=st.integers(1, 100_000))
+def test_more_layers_never_need_less(layers: int, more: int, context: int) -> None:
+    def needed(count: int) -> tuple[int, int]:
+        figures = Figures(weights_bytes=count * 10**8, hidden_size=4096, layers=count, heads=32, kv_heads=8)
+        settings = TuningSettings(batch=2, length=min(context, 4096))
+        one = Layout(1, 1, 1, 1)
+        serving = per_gpu_bytes(Model(name="m", figures=figures), figures, one, Demand(context=context))
+        return serving, step_memory(figures, settings).total
+
+    assert all(large > small for small, large in zip(needed(layers), needed(layers + more), strict=True))
 
 
 @given(gpus=st.sampled_from([1, 2, 4, 8, 16]), groups=st.integers(1, 16), kv_heads=st.integers(1, 64))

@@ -77,9 +77,9 @@ def loss_bytes(figures: Figures, tokens: int, *, number_bytes: int = 2, quantize
     """The loss at the start of the backward, as TRL computes it: without ever holding all logits.
 
     TRL's `ChunkedLogProbFunction` projects tiles of 4,096 tokens by 32,768 words into one buffer, and makes the
-    gradient of the last hidden state in 32 bit beside the state itself. A quantized base has its output layer in 32 bit, of
-    which one chunk at a time is cast. On a CPU, without Triton's kernels, the tile's arithmetic is done step by step:
-    five tensors of 32 bit, a mask of a byte, and two more tensors while the gradient is added.
+    gradient of the last hidden state in 32 bit beside the state itself. A quantized base has its output layer in 32
+    bit, of which one chunk at a time is cast. On a CPU, without Triton's kernels, the tile's arithmetic is done step by
+    step: five tensors of 32 bit, a mask of a byte, and two more tensors while the gradient is added.
     """
     rows, hidden = min(tokens, LOSS_TOKENS), hidden_size(figures)
     states = tokens * hidden * (number_bytes + 4)
