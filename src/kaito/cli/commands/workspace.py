@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,10 +97,14 @@ def chat(
 
 
 def _ask() -> str | None:
+    # The event loop's own handler only marks its task as cancelled, and the prompt would wait on.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return input("> " if sys.stdin.isatty() else "")
     except EOFError:
         return None
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def url(
