@@ -475,6 +475,35 @@ def test_the_names_of_all_services_are_short_enough(length: int) -> None:
     assert world.one("statefulsets")["spec"]["serviceName"] in names
 
 
+def test_an_evicted_pod_that_was_replaced_is_no_trouble() -> None:
+    world = World(INFERENCE)
+    converge(world)
+    (pod,) = world.all("pods")
+    evicted = {
+        **pod,
+        "metadata": {**pod["metadata"], "name": "zzz"},
+        "status": {"phase": "Failed", "reason": "Evicted"},
+    }
+    world.put("pods", {**evicted, "owner": None})
+    world.reconcile()
+    assert world.condition("InferenceReady")["status"] == "True"
+
+
+def test_nodes_of_ones_own_are_shared() -> None:
+    world = World(changed(INFERENCE, HALF), BYO, None)
+    existing(world, "a", gpus=2)
+    world.busy.add("a")
+    converge(world)
+
+
+def test_a_node_that_others_use_is_not_borrowed() -> None:
+    world = World(INFERENCE)
+    world.put("nodes", node("mine", {"app": "phi", "node.kubernetes.io/instance-type": "Standard_NC6s_v3"}))
+    world.busy.add("mine")
+    converge(world)
+    assert len(world.all("nodeclaims")) == 1
+
+
 def test_karpenter_claims_stand_alone() -> None:
     world = World(annotated(INFERENCE, node_class_name="gpu"), KARPENTER)
     converge(world)

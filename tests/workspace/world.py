@@ -42,6 +42,8 @@ class World:
         self.settings = settings
         self.claim_api = claim_api
         self.now = NOW
+        self.busy: set[str] = set()
+        """Names of nodes with pods of other Workspaces."""
         self.gpus = 1
         """Of each node that is made."""
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
@@ -95,6 +97,7 @@ class World:
             secrets={n: msgspec.convert(body, SecretOutline) for n, body in secrets.items()},
             claims=tuple(msgspec.convert(body, NodeClaim) for body in self._claims()),
             node_pool=next((msgspec.convert(body, NodePool) for body in self.all("nodepools")), None),
+            busy_nodes=frozenset(self.busy),
             nodes=tuple(msgspec.convert(body, Node) for body in self.all("nodes")),
             job=self._read("jobs", name, Job),
             deployment=self._read("deployments", name, Workload),

@@ -88,13 +88,18 @@ def claim_condition_type(observed: Observed) -> str:
 
 
 def _existing(observed: Observed, sizing: Sizing) -> list[Node]:
-    """Nodes that no claim made, that carry the selector's labels, that suit, and that nobody else's pods are on."""
+    """Nodes that no claim made, that carry the selector's labels, and that suit.
+
+    One with pods of other Workspaces counts only where nodes are the user's own: these are shared, by parts or without
+    GPUs, and the scheduler knows what is left of them.
+    """
+    is_own = observed.settings.node_mode == "byo"
     return [
         node
         for node in observed.nodes
         if LABEL_WORKSPACE not in node.metadata.labels
         and node.metadata.deletionTimestamp is None
-        and node.metadata.name not in observed.busy_nodes
+        and (is_own or node.metadata.name not in observed.busy_nodes)
         and not node.spec.unschedulable
         and _suits(observed, node)
         and cause_of_node(node, sizing.gpu_resource, sizing.gpus, observed.now, patience=NODE_PATIENCE) is None

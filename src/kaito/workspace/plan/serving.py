@@ -199,7 +199,7 @@ def _cause_of_server(observed: Observed, workload: Workload | None, wanted: str,
     """Why the server that is wanted does not answer yet; None when all of it does."""
     if workload is None or workload.metadata.annotations.get(ANNOTATION_HASH) != wanted:
         return Cause("PodStarting", "The pod is being started")
-    pods = [pod for pod in observed.pods_of(LABEL_ROLE, ROLE_SERVE) if _is_current(pod, wanted)]
+    pods = _of_now([pod for pod in observed.pods_of(LABEL_ROLE, ROLE_SERVE) if _is_current(pod, wanted)])
     if _is_rolled_out(workload) and len(pods) >= sizing.nodes and all(_is_ready(pod) for pod in pods):
         return None
     if pods:
@@ -209,6 +209,11 @@ def _cause_of_server(observed: Observed, workload: Workload | None, wanted: str,
     message = next((c.message for c in workload.status.conditions if c.type == "ReplicaFailure"), "")
     refused = cause_of_refused_pods(message or observed.refusal_of("StatefulSet"))
     return refused or Cause("PodStarting", "The pod is being started")
+
+
+def _of_now(pods: list[Pod]) -> list[Pod]:
+    """Without the ended ones that others have replaced: an evicted pod stays as a record until it is collected."""
+    return [pod for pod in pods if pod.status.phase not in ("Failed", "Succeeded")] or pods
 
 
 def _is_current(pod: Pod, wanted: str) -> bool:
