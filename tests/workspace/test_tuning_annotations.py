@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kaito.api.validation import validate, warnings
+from kaito.kube.errors import ConfigError
+from kaito.workspace.operator import OperatorConfig
 from tests.workspace.builders import INFERENCE, SETTINGS, TUNING, annotated, changed, decode
 from tests.workspace.world import World
 
@@ -151,3 +154,21 @@ def test_the_templates_of_an_installation_are_the_defaults(name: str) -> None:
     world = World(changed(TUNING, {"tuning.config": name, "tuning.method": name.partition("-")[0]}))
     world.settle()
     assert world.condition("WorkspaceReady")["status"] == "True"
+
+
+@pytest.mark.parametrize("base", [TUNING, INFERENCE], ids=["tuning", "inference"])
+def test_registries_without_tls_are_named_to_every_step(base: dict[str, Any]) -> None:
+    settings = replace(SETTINGS, insecure_registries=("registry.local:5000", "10.0.0.7"))
+    world = World(base, settings)
+    world.settle()
+    for kind in ("jobs", "deployments"):
+        for one in world.all(kind):
+            spec = one["spec"]["template"]["spec"]
+            for container in (*spec["initContainers"], *spec["containers"]):
+                assert environment(container)["KAITO_INSECURE_REGISTRIES"] == "registry.local:5000,10.0.0.7"
+
+
+@pytest.mark.parametrize("registry", ["https://registry.local", "registry.local/team", "", "host:port"])
+def test_what_is_no_registry_is_refused(registry: str) -> None:
+    with pytest.raises(ConfigError, match="insecure-registry"):
+        OperatorConfig(insecure_registries=(registry,))

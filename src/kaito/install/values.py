@@ -42,6 +42,9 @@ class Runtime(_Values):
     )
     engine: Annotated[Literal["auto", "vllm", "transformers"], Meta(description="What serves.")] = "auto"
     allowDataFrom: Annotated[list[str], Meta(description="Private networks (CIDRs) that data URLs may point to.")] = []
+    insecureRegistries: Annotated[
+        list[str], Meta(description="Registries (host:port) that pods may speak to over plain http.")
+    ] = []
     pullSecrets: Annotated[
         list[str], Meta(description="Secrets, in the Workspaces' namespaces, that open the image's registry.")
     ] = []

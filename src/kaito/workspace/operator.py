@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 NODE_API_PAUSE = 15.0
 """Seconds between two looks for the node API of a cluster that serves none yet."""
 LEASE = "kaito-workspace"
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 ENGINES = ("auto", "vllm", "transformers")
 DEFAULT_RUNTIME_IMAGE = f"kaito/runtime:{__version__}"
 
@@ -61,6 +63,8 @@ class OperatorConfig:
     engine: str = "auto"
     pull_secrets: Sequence[str] = ()
     """Secrets in the Workspaces' namespaces that open the registry of the runtime image."""
+    insecure_registries: Sequence[str] = ()
+    """Registries, as host or host:port, that pods may speak to over plain http."""
     weights_storage_class: str = ""
     """Of the volumes that weights are fetched into; empty: the node's own disk."""
     node_classes: Sequence[str] = ()
@@ -98,6 +102,9 @@ class OperatorConfig:
         _one_of("cloud", self.cloud, ("", *CLOUD_NODE_CLASSES))
         if self.node_class:
             _node_class(self.node_class)
+        for registry in self.insecure_registries:
+            if not _HOST.fullmatch(registry):
+                raise ConfigError(f'--insecure-registry: "{registry}" is no registry; write it as host:5000')
         for network in self.allow_data_from:
             try:
                 ipaddress.ip_network(network, strict=False)
@@ -113,6 +120,7 @@ class OperatorConfig:
             node_classes=tuple(self.node_classes),
             engine=self.engine,
             pull_secrets=tuple(self.pull_secrets),
+            insecure_registries=tuple(self.insecure_registries),
             weights_storage_class=self.weights_storage_class,
             node_class=_node_class(self.node_class) if self.node_class else CLOUD_NODE_CLASSES[self.cloud or "azure"],
             uses_pools=self.node_api == "nodepool",

@@ -43,6 +43,8 @@ class Settings:
     engine: str = "auto"
     pull_secrets: tuple[str, ...] = ()
     """Secrets, in the Workspace's namespace, that open the registry of the runtime image."""
+    insecure_registries: tuple[str, ...] = ()
+    """Registries (host[:port]) that pods may speak to over plain http."""
     weights_storage_class: str = ""
     """Of the volumes that weights are fetched into; empty: the node's own disk."""
     node_class: NodeClass = NodeClass()

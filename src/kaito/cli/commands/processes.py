@@ -52,6 +52,10 @@ def operator(
     allow_data_from: Annotated[
         list[str] | None, typer.Option(help="A private network (CIDR) that data URLs may point to; repeatable.")
     ] = None,
+    insecure_registry: Annotated[
+        list[str] | None,
+        typer.Option(help="A registry (host:port) that pods may speak to over plain http; repeatable."),
+    ] = None,
     progress_interval: Annotated[float, typer.Option(help="Seconds between two reads of a step's progress.")] = 10.0,
     node_class: Annotated[
         str, typer.Option(help="With --nodes karpenter: group/version/kind/name of the node class.", show_default=False)
@@ -119,6 +123,7 @@ def operator(
                 pull_secrets=tuple(pull_secret or ()),
                 weights_storage_class=weights_storage_class,
                 allow_data_from=tuple(allow_data_from or ()),
+                insecure_registries=tuple(insecure_registry or ()),
                 progress_interval=progress_interval,
                 leader_election=leader_election,
                 metrics_port=metrics_port,

@@ -53,6 +53,7 @@ def _flags() -> list[Any]:
         Text(("--runtime-image=", Image("runtime.image"))),
         flag("engine", Value("runtime.engine")),
         Each("runtime.allowDataFrom", "--allow-data-from="),
+        Each("runtime.insecureRegistries", "--insecure-registry="),
         Each("runtime.pullSecrets", "--pull-secret="),
         When(Is("runtime.weightsStorageClass"), flag("weights-storage-class", Value("runtime.weightsStorageClass"))),
         Each("nodeClassNames", "--node-class-name="),

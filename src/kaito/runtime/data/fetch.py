@@ -86,7 +86,8 @@ class Fetcher:
                 trouble, wrong = str(error), wrong + 1
                 if wrong > 1:  # twice the same is no accident
                     hint = "correct the checksum in tuning.input.urls, or find out who changed the file"
-                    raise InputError("DataChecksumWrong", f"{without_secrets(url)}: {error}", hint) from error
+                    message = f"the checksum of {without_secrets(url)} does not match: {error}"
+                    raise InputError("DataChecksumWrong", message, hint) from error
                 continue
             except (_TryAgain, aiohttp.ClientError, TimeoutError) as error:
                 trouble = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -89,7 +89,7 @@ def quantization(given: Mapping[str, Any], device: Device) -> BitsAndBytesConfig
         raise _bad_config("QuantizationConfig", error) from error
 
 
-def lora_config(given: Mapping[str, Any], model: Any, preset: str) -> LoraConfig:
+def lora_config(given: Mapping[str, Any], model: Any) -> LoraConfig:
     """PEFT's config with our defaults; names of target modules are fitted to the architecture. Raises InputError."""
     options = {**LORA_DEFAULTS, **given}
     options["task_type"] = "CAUSAL_LM"
@@ -102,7 +102,6 @@ def lora_config(given: Mapping[str, Any], model: Any, preset: str) -> LoraConfig
     for module in options.get("modules_to_save") or ():
         if module not in names:
             raise _unknown_module("modules_to_save", module, names)
-    options["base_model_name_or_path"] = preset
     try:
         return LoraConfig(**options)
     except (TypeError, ValueError) as error:

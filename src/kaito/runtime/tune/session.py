@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import warnings
@@ -62,6 +63,7 @@ def train(step: Step, request: TuneRequest) -> Mapping[str, Any]:
     started = step.clock()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it asks for a package that would fetch code
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries warning each other; not the user's to mend
     if torch.cuda.is_available():
         torch.cuda.set_device(int(step.environ.get("LOCAL_RANK") or 0))
@@ -191,7 +193,7 @@ def _attempt(
     step.progress.running("loading the model")
     model = load_model(request.model, request.config, request.method, device)
     speed_up_frozen_layers(model, device)
-    peft_config = lora_config(request.config.lora, model, request.preset)
+    peft_config = lora_config(request.config.lora, model)
     batches = batches or _planned_batches(request, device, model, rows)
     step.progress.update(batch=batches.size, accumulate=batches.accumulate)
     arguments = training_arguments(

@@ -78,6 +78,7 @@ def _placement(observed: Observed, sizing: Sizing, *, uses_existing: bool) -> Pl
         gpu_resource=sizing.gpu_resource if sizing.gpus else "",
         gpus=sizing.gpus,
         pull_secrets=settings.pull_secrets,
+        insecure_registries=settings.insecure_registries,
         weights_volume=weights_volume(settings.weights_storage_class, sizing.weights_bytes),
     )
 

@@ -54,6 +54,8 @@ class Placement:
     gpus: int = 0
     pull_secrets: tuple[str, ...] = ()
     """Secrets of the namespace that open the registry of the runtime image."""
+    insecure_registries: tuple[str, ...] = ()
+    """Registries that the steps may speak to over plain http."""
     weights_volume: Mapping[str, Any] = field(default_factory=lambda: {"emptyDir": {}})
     """The volume source that the weights are fetched into."""
 
@@ -131,6 +133,10 @@ def pod_spec(
     }
     if init_containers:
         spec["initContainers"] = init_containers
+    if placement.insecure_registries:
+        named = {"name": "KAITO_INSECURE_REGISTRIES", "value": ",".join(placement.insecure_registries)}
+        for container in (*init_containers, *containers):
+            container["env"] = [*container["env"], named]
     if placement.node_selector:
         spec["nodeSelector"] = dict(placement.node_selector)
     secrets = dict.fromkeys((*placement.pull_secrets, *pull_secrets))
