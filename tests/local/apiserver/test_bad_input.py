@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.local.apiserver.request_suite import CRDS, WIDGET_CRD, cm, deployment, pod, service, widget
+from tests.local.apiserver.requests.asks import CRDS, WIDGET_CRD, cm, deployment, pod, service, widget
 from tests.support.cluster import Cluster
 
 EXAMPLES = int(os.environ.get("KAITO_FUZZ_EXAMPLES", "2500"))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.local.apiserver.request_suite import CRDS, WIDGET_CRD
+from tests.local.apiserver.requests.asks import CRDS, WIDGET_CRD
 from tests.support.cluster import Cluster
 from tests.support.real_cluster import RealCluster
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.local.apiserver.request_suite import WIDGET_CRD, deployment, widget
+from tests.local.apiserver.requests.asks import WIDGET_CRD, deployment, widget
 from tests.support.cluster import Cluster
 
 pytestmark = pytest.mark.tools

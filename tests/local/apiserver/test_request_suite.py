@@ -1,18 +1,26 @@
-"""The request suite against the embedded server, and against a real one where KUBEBUILDER_ASSETS names it."""
+"""The request suite against the embedded server, and against a real one where KUBEBUILDER_ASSETS names it.
+
+What a real kube-apiserver answered is kept in `recorded.json`, so that the embedded server is held to it, field by
+field, on machines that have no real one. With KUBEBUILDER_ASSETS and KAITO_RECORD=1 that file is written again.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.local.apiserver.request_suite import CRDS, SCENARIOS, WIDGET_CRD, Ask
-from tests.support.cluster import Answer, Cluster
+from tests.local.apiserver.compare import check, comparable, differences, send
+from tests.local.apiserver.requests import SCENARIOS
+from tests.local.apiserver.requests.asks import CRDS, WIDGET_CRD, Ask
+from tests.support.cluster import Cluster
+from tests.support.real_cluster import RealCluster
 
-ABSENT = object()
+RECORDED = Path(__file__).with_name("recorded.json")
 
 
 @pytest.fixture(scope="module")
@@ -24,68 +32,63 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster.stop()
 
 
-def fill(value: Any, namespace: str) -> Any:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text.replace("{ns}", namespace)
+@pytest.fixture(scope="module")
+def recorded() -> Iterator[dict[str, list[Any]]]:
+    """Scenario -> code and document of each of its answers."""
+    known: dict[str, list[Any]] = json.loads(RECORDED.read_text())
+    yield known
+    if os.environ.get("KAITO_RECORD") == "1":
+        lines = (f"{json.dumps(name)}: {json.dumps(known[name], separators=(',', ':'))}" for name in sorted(known))
+        RECORDED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def find(value: Any, path: str) -> Any:
-    """By a dotted path. Keys may hold dots themselves, so the longest key that is there wins."""
-    parts = path.split(".")
-    while parts:
-        if isinstance(value, list):
-            position = int(parts.pop(0))
-            value = value[position] if position < len(value) else ABSENT
-        elif isinstance(value, dict):
-            for size in range(len(parts), 0, -1):
-                if ".".join(parts[:size]) in value:
-                    value = value[".".join(parts[:size])]
-                    parts = parts[size:]
-                    break
-            else:
-                return ABSENT
-        else:
-            return ABSENT
-    return value
-
-
-def send(cluster: Cluster, ask: Ask, namespace: str) -> Answer:
-    headers = {"Accept": ask.accept}
-    body = None
-    if ask.body is not None:
-        headers["Content-Type"] = ask.media
-        body = fill(ask.body, namespace)
-    return cluster.request(ask.method, fill(ask.path, namespace), body, headers)
-
-
-def check(answer: Answer, ask: Ask, namespace: str) -> None:
-    told = f"{ask.method} {ask.path} answered {answer.code}: {answer.body[:1500].decode(errors='replace')}"
-    assert answer.code == ask.code, told
-    got = answer.json()
-    if answer.code >= 400:
-        assert (got["kind"], got["status"], got["code"]) == ("Status", "Failure", ask.code), told
-    for path, wanted in ask.want.items():
-        value = find(got, path)
-        if isinstance(wanted, str) and wanted.endswith("?"):
-            continue  # differs from server to server; that it answers is the point
-        if wanted is None:
-            assert value in (ABSENT, None), f"{path} of {told}"
-        else:
-            expected = json.loads(fill(json.dumps(wanted), namespace))
-            assert value == expected, f"{path} of {told}"
-
-
-def create_namespace(cluster: Cluster, namespace: str) -> None:
+def create_namespace(cluster: Cluster | RealCluster, namespace: str) -> None:
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     assert cluster.request("POST", "/api/v1/namespaces", body).code == 201
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_scenario(served: Cluster, name: str) -> None:
-    namespace = f"suite-{name}"
-    create_namespace(served, namespace)
+def play(cluster: Cluster | RealCluster, name: str) -> list[list[Any]]:
+    """All requests of a scenario in a namespace of its own; their answers, checked and comparable."""
+    names = {"ns": f"suite-{name}"}
+    create_namespace(cluster, names["ns"])
+    answers = []
     for ask in SCENARIOS[name]:
-        check(send(served, ask, namespace), ask, namespace)
+        answer = send(cluster, ask, names)
+        check(answer, ask, names, real=isinstance(cluster, RealCluster))
+        answers.append(comparable(answer, ask))
+    return answers
+
+
+def told(name: str, ours: list[Any], theirs: list[Any]) -> str:
+    """Every difference, under the request that it answers; empty when there is none."""
+    lines = []
+    for ask, one, other in zip(SCENARIOS[name], ours, theirs, strict=True):
+        found = list(differences(one[1], other[1]))
+        if found:
+            lines += [f"{ask.method} {ask.path} {_shown(ask)}", *(f"    {line}" for line in found)]
+    return "\n".join(lines)
+
+
+def _shown(ask: Ask) -> str:
+    return json.dumps(ask.body)[:200] if ask.body is not None else ""
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenario(served: Cluster, recorded: dict[str, list[Any]], name: str) -> None:
+    ours = play(served, name)
+    assert name in recorded, "record what a real server answers: KAITO_RECORD=1 and KUBEBUILDER_ASSETS"
+    found = told(name, ours, recorded[name])
+    assert not found, f"the embedded server answers otherwise than a real one did:\n{found}"
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_real_server_still_answers_as_recorded(real: RealCluster, recorded: dict[str, list[Any]], name: str) -> None:
+    real.create_crd(WIDGET_CRD)
+    theirs = play(real, name)
+    if os.environ.get("KAITO_RECORD") == "1":
+        recorded[name] = theirs
+    found = told(name, recorded[name], theirs)
+    assert not found, f"the recording is not what this server answers:\n{found}"
 
 
 def test_the_suite_is_large_enough() -> None:
@@ -100,8 +103,9 @@ def test_the_same_answers_after_a_restart(tmp_path: Path) -> None:
         cluster.request("POST", CRDS, WIDGET_CRD)
         for name in ("custom-resources", "deployments", "finalizers", "services", "events-in-both-groups"):
             create_namespace(cluster, name)
+            names = {"ns": name}
             for ask in SCENARIOS[name]:
-                send(cluster, ask, name)
+                send(cluster, ask, names)
         paths = [
             *("/api/v1/services", "/api/v1/events", "/apis/apps/v1/deployments", "/api/v1/namespaces", CRDS),
             *("/apis/example.com/v1/widgets", "/apis/example.com/v1beta1/widgets", "/api/v1/configmaps"),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kaito.kube.certificates import make_certificate
-from tests.local.apiserver.request_suite import CRDS, WIDGET_CRD, widget
+from tests.local.apiserver.requests.asks import CRDS, WIDGET_CRD, widget
 from tests.support.cluster import Cluster
 
 CM = "/api/v1/namespaces/default/configmaps"

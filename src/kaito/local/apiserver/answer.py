@@ -13,7 +13,7 @@ from aiohttp import web
 
 from kaito.local.apiserver.body import JSON, YAML
 from kaito.local.apiserver.resources import Resource
-from kaito.local.machinery.errors import StatusError, not_acceptable
+from kaito.local.machinery.errors import PageNotFound, StatusError, not_acceptable
 from kaito.local.machinery.table import table
 from kaito.local.store.records import Object, Record
 
@@ -64,6 +64,15 @@ def wire(resource: Resource, record: Record) -> bytes:
     return b'{"apiVersion":"%s%s' % (info.api_version.encode(), raw[end:])
 
 
+def item(resource: Resource, record: Record) -> bytes:
+    """As an element of a list: those of built-in kinds do not repeat their type, which the list says."""
+    body = wire(resource, record)
+    if resource.crd:
+        return body
+    start = b'{"apiVersion":"%s","kind":"%s",' % (resource.info.api_version.encode(), resource.info.kind.encode())
+    return b"{" + body.removeprefix(start) if body.startswith(start) else body
+
+
 def partial(resource: Resource, record: Record, version: str) -> Object:
     """PartialObjectMetadata: the object without its body."""
     return {
@@ -98,6 +107,8 @@ def respond(body: bytes, *, accepted: Accepted | None = None, code: int = 200, w
 
 
 def respond_error(error: StatusError, warnings: list[str]) -> web.Response:
+    if isinstance(error, PageNotFound):
+        return web.Response(text=f"{error.message}\n", status=error.code)
     response = respond(encode(error.status), code=error.code, warnings=warnings)
     retry = (error.status.get("details") or {}).get("retryAfterSeconds")
     if retry:

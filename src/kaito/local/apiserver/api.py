@@ -14,7 +14,7 @@ from functools import partial
 from aiohttp import web
 
 from kaito.local.apiserver import body as bodies
-from kaito.local.apiserver.answer import Accepted, encode, parse_accept, respond, respond_error, success, wire
+from kaito.local.apiserver.answer import Accepted, encode, item, parse_accept, respond, respond_error, success
 from kaito.local.apiserver.auth import ADMIN, Authenticator, impersonated
 from kaito.local.apiserver.call import Call, User
 from kaito.local.apiserver.config import ServerConfig
@@ -89,6 +89,8 @@ class Api:
             user,
             Attributes(verb, path.group, path.plural, path.subresource, path.namespace, path.name),
         )
+        if resource is None and not self.resources.serves(path.group, path.version):
+            raise errors.PageNotFound()
         if resource is None or (path.namespace and not resource.info.namespaced):
             raise errors.path_not_found()
         if path.subresource and path.subresource not in resource.info.subresources:
@@ -99,7 +101,7 @@ class Api:
 
     def _verb(self, request: web.BaseRequest, path: ResourcePath) -> str:
         if request.method in ("GET", "HEAD"):
-            if not path.subresource and request.query.get("watch", "") in ("1", "true", "True", "t"):
+            if not path.name and request.query.get("watch", "") in ("1", "true", "True", "t"):
                 return "watch"
             return "get" if path.name else "list"
         if request.method == "DELETE":
@@ -150,9 +152,9 @@ class Api:
             call = self._call(request, resource, path, user, warnings)
             return await self.subresources.serve(request, call, path.rest)
         if path.subresource and verb not in ("get", "update", "patch"):
-            raise errors.method_not_allowed(verb, info.group, info.plural)
+            raise errors.method_not_allowed()
         if not path.subresource and verb not in info.verbs:
-            raise errors.method_not_allowed(verb, info.group, info.plural)
+            raise errors.method_not_allowed()
         accepted = parse_accept(request.headers.get("Accept", ""))
         if verb in ("get", "list", "watch"):
             return await self._read(request, resource, path, verb, accepted)
@@ -191,7 +193,7 @@ class Api:
     async def _create(self, request: web.BaseRequest, call: Call, accepted: Accepted) -> web.Response:
         info = call.resource.info
         if call.name or (info.namespaced and not call.namespace):
-            raise errors.method_not_allowed("create", info.group, info.plural)
+            raise errors.method_not_allowed()
         body = await bodies.read_body(request, self.config.body_limit)
         obj = self._decode(request, call, body)
         if info.verbs == ("create",):
@@ -202,7 +204,7 @@ class Api:
     async def _update(self, request: web.BaseRequest, call: Call, accepted: Accepted, verb: str) -> web.Response:
         info = call.resource.info
         if not call.name or (info.namespaced and not call.namespace):
-            raise errors.method_not_allowed(verb, info.group, info.plural)
+            raise errors.method_not_allowed()
         body = await bodies.read_body(request, self.config.body_limit)
         if call.subresource == "scale":
             return await self._rescale(request, call, accepted, body)
@@ -241,7 +243,7 @@ class Api:
             head["metadata"] = {"resourceVersion": str(self.store.revision)}
             if info.crd:
                 head["metadata"]["continue"] = ""
-            items = b",".join(wire(call.resource, record) for record in deleted)
+            items = b",".join(item(call.resource, record) for record in deleted)
             body = b"".join((encode(head)[:-1], b',"items":[', items, b"]}"))
             return respond(body, accepted=accepted, warnings=call.warnings)
         written, gone = await self.deleter.delete(call, options)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -129,16 +130,26 @@ def check_depth(body: bytes) -> None:
 
 def duplicate_fields(body: bytes) -> list[str]:
     """`duplicate field "spec.x"` for every key that an object of the JSON body has twice."""
-    found: list[str] = []
-
-    def collect(pairs: list[tuple[str, Any]]) -> Object:
-        names = [name for name, _ in pairs]
-        if len(set(names)) != len(names):
-            found.extend(f'duplicate field "{name}"' for name in dict.fromkeys(names) if names.count(name) > 1)
-        return dict(pairs)
-
     try:
-        json.loads(body, object_pairs_hook=collect)
+        document = json.loads(body, object_pairs_hook=Pairs)
     except (ValueError, RecursionError):
         return []
-    return found
+    return [f'duplicate field "{path}"' for path in _duplicates(document, "")]
+
+
+class Pairs(list[tuple[str, Any]]):
+    """A JSON object with every key that it was written with."""
+
+
+def _duplicates(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, Pairs):
+        seen: dict[str, int] = {}
+        for name, item in value:
+            seen[name] = seen.get(name, 0) + 1
+            inner = f"{path}.{name}" if path else name
+            if seen[name] == 2:
+                yield inner
+            yield from _duplicates(item, inner)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _duplicates(item, f"{path}[{index}]")

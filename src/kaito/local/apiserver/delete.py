@@ -67,7 +67,9 @@ class Deleter:
         if is_finished(marked):
             if options.dry_run:
                 return Written(record), True
-            return Written(await self._store.delete(call.key, record.revision)), True
+            # A kind that may linger ends as it was marked; any other just goes.
+            last = stored(call, marked) if call.resource.strategy.lingers else None
+            return Written(await self._store.delete(call.key, record.revision, last)), True
         if marked == old:
             await self._store.settled(call.key)
             return Written(record), False
@@ -79,10 +81,14 @@ class Deleter:
     def _marked(self, call: Call, options: DeleteOptions, obj: Object) -> Object:
         """With its deletion time, its grace and the finalizers that the propagation policy asks for."""
         metadata = obj["metadata"]
-        finalizers = [name for name in metadata.get("finalizers") or [] if not _replaced(name, options.propagation)]
-        wanted = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(options.propagation)
+        propagation = options.propagation or _usual_propagation(call, metadata)
+        finalizers = [name for name in metadata.get("finalizers") or [] if not _replaced(name, propagation)]
+        wanted = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(propagation)
         if wanted and wanted not in finalizers:
             finalizers.append(wanted)
+        if not metadata.get("deletionTimestamp"):
+            own = call.resource.strategy.deletion_finalizers()
+            finalizers += [name for name in own if name not in finalizers]
         if finalizers:
             metadata["finalizers"] = finalizers
         else:
@@ -90,13 +96,26 @@ class Deleter:
         grace = call.resource.strategy.grace_seconds(obj, options.grace_seconds)
         running = metadata.get("deletionGracePeriodSeconds")
         if not metadata.get("deletionTimestamp") or (running is not None and grace < running):
-            metadata["deletionTimestamp"] = timestamp(call.now + timedelta(seconds=grace))
-            metadata["deletionGracePeriodSeconds"] = grace
-            if "generation" in metadata:
+            if "generation" in metadata and not metadata.get("deletionTimestamp"):
                 metadata["generation"] += 1
+            metadata["deletionTimestamp"] = timestamp(call.now + timedelta(seconds=grace))
+            if call.resource.bucket != "namespaces":
+                metadata["deletionGracePeriodSeconds"] = grace
         if call.resource.bucket == "namespaces":
             obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
         return obj
+
+
+def _usual_propagation(call: Call, metadata: Object) -> str:
+    """What the kind does with its dependents when nobody says; told, where that may surprise."""
+    usual = call.resource.strategy.default_propagation
+    if not usual or metadata.get("deletionTimestamp"):
+        return ""
+    call.warnings.append(
+        f"child pods are preserved by default when {call.resource.info.plural} are deleted; set "
+        "propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning"
+    )
+    return usual
 
 
 def _replaced(finalizer: str, propagation: str) -> bool:

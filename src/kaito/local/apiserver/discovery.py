@@ -10,7 +10,7 @@ from aiohttp import web
 
 from kaito.local.apiserver.answer import encode
 from kaito.local.apiserver.resources import Resource, Resources
-from kaito.local.machinery.errors import path_not_found
+from kaito.local.machinery.errors import PageNotFound
 from kaito.local.machinery.kinds import ResourceInfo
 from kaito.local.machinery.resource_info import ALL_VERBS
 from kaito.local.store.records import Object
@@ -91,7 +91,7 @@ class Discovery:
                 return {"kind": "APIGroup", "apiVersion": "v1", **_group(parts[1], versions)}
             if parts[2] in versions:
                 return _resource_list(f"{parts[1]}/{parts[2]}", versions[parts[2]])
-        raise path_not_found()
+        raise PageNotFound()
 
     def _aggregated(self, path: str, version: str) -> Object:
         groups = self._groups()
@@ -158,8 +158,7 @@ def _group(name: str, versions: Iterable[str]) -> Object:
 
 def _resource_list(group_version: str, resources: list[Resource]) -> Object:
     listed: list[Object] = []
-    for resource in resources:
-        info = resource.info
+    for info in _listed([resource.info for resource in resources]):
         entry: Object = {
             "name": info.plural,
             "singularName": info.singular,
@@ -173,7 +172,7 @@ def _resource_list(group_version: str, resources: list[Resource]) -> Object:
         if info.categories:
             entry["categories"] = list(info.categories)
         listed.append(entry)
-        for name in sorted(info.subresources):
+        for name in _subresources(info):
             group, version, kind = SUBRESOURCE_KINDS.get(name, (info.group, info.version, info.kind))
             sub: Object = {
                 "name": f"{info.plural}/{name}",
@@ -185,7 +184,18 @@ def _resource_list(group_version: str, resources: list[Resource]) -> Object:
             if name in SUBRESOURCE_KINDS:
                 sub |= {"group": group, "version": version}
             listed.append(sub)
-    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": listed}
+    head = {"kind": "APIResourceList", "groupVersion": group_version, "resources": listed}
+    return head if group_version == "v1" else {"apiVersion": "v1", **head}
+
+
+def _listed(infos: list[ResourceInfo]) -> list[ResourceInfo]:
+    """Built-in kinds by their names; custom ones as their definitions came."""
+    return infos if any(info.crd for info in infos) else sorted(infos, key=lambda info: info.plural)
+
+
+def _subresources(info: ResourceInfo) -> list[str]:
+    """In the order that Kubernetes lists them, which differs for custom kinds."""
+    return sorted(info.subresources, reverse=bool(info.crd))
 
 
 def _verbs(info: ResourceInfo) -> list[str]:
@@ -214,7 +224,7 @@ def _aggregated_resource(info: ResourceInfo) -> Object:
     if info.categories:
         entry["categories"] = list(info.categories)
     if info.subresources:
-        entry["subresources"] = [_aggregated_subresource(info, name) for name in sorted(info.subresources)]
+        entry["subresources"] = [_aggregated_subresource(info, name) for name in _subresources(info)]
     return entry
 
 

@@ -14,7 +14,7 @@ from kaito.local.apiserver.discovery import Discovery
 from kaito.local.apiserver.patching import STRATEGIC_PATCH
 from kaito.local.apiserver.resources import Resources
 from kaito.local.machinery import openapi
-from kaito.local.machinery.errors import method_not_allowed, path_not_found
+from kaito.local.machinery.errors import PageNotFound, method_not_allowed
 from kaito.local.store.records import Object
 
 # Clients ask for `...spec.v2@v1.0+protobuf`, which Go's own parser of media types refuses in an answer.
@@ -79,10 +79,10 @@ class Documents:
         elif parts[0] == "apis" and len(parts) == 3:
             group, version = parts[1], parts[2]
         else:
-            raise path_not_found()
+            raise PageNotFound()
         infos = self._resources.infos()
         if not any(info.group == group and info.version == version for info in infos):
-            raise path_not_found()
+            raise PageNotFound()
         custom = any(info.crd and info.group == group for info in infos)
 
         def render() -> bytes:

@@ -34,5 +34,8 @@ def check_fields(info: ResourceInfo, selector: FieldSelector) -> None:
     known = EVERY_KIND | BY_KIND.get((info.group, info.kind), frozenset())
     known |= {path.lstrip(".") for path in info.selectable_fields}
     for path in selector.paths:
-        if path not in known:
+        if path in known:
+            continue
+        if info.crd or (info.group, info.kind) in BY_KIND:
             raise bad_request(f"field label not supported: {path}")
+        raise bad_request(f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"')

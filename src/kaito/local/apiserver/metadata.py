@@ -12,7 +12,6 @@ from kaito.local.store.records import Object
 CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-SERVICE_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 QUALIFIED_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion", CRD_FINALIZER})
 DNS_LABEL_KINDS = frozenset({"Namespace", "Service"})
@@ -26,11 +25,6 @@ LABEL_RULE = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
     "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
-SERVICE_RULE = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-    "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
-    "'[a-z]([-a-z0-9]*[a-z0-9])?')"
 )
 ANNOTATIONS_LIMIT = 256 * 1024
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
@@ -59,6 +53,12 @@ def check_type(call: Call, obj: Object) -> None:
     if kind != info.kind and version == info.api_version and call.resource.crd:
         cause = FieldCause("kind", f"Invalid value: {compact(kind)}: must be {info.kind}")
         raise invalid(info.group, str(kind), _name_of(obj), [cause])
+    if kind != info.kind and not call.resource.crd:
+        inner = f"{version}.{kind}"
+        raise bad_request(
+            f'{kind} in version "{info.version}" cannot be handled as a {info.kind}: '
+            f"converting ({inner}) to ({info.group or 'core'}.{info.kind}): unknown conversion"
+        )
     if kind != info.kind:
         raise bad_request(f"the kind in the data ({kind}) does not match the expected kind ({info.kind})")
     if version != info.api_version:
@@ -233,10 +233,11 @@ def _name_causes(call: Call, metadata: Object) -> list[FieldCause]:
     if kind in PATH_SEGMENT_KINDS:
         bad = name in (".", "..") or "/" in name or "%" in name
         return [FieldCause("metadata.name", f"Invalid value: \"{name}\": may not contain '/'")] if bad else []
+    if kind in DNS_LABEL_KINDS and "." in name and not call.resource.info.group:
+        return [FieldCause("metadata.name", f'Invalid value: "{name}": must not contain dots')]
     pattern, rule, limit = SUBDOMAIN, SUBDOMAIN_RULE, 253
     if kind in DNS_LABEL_KINDS and not call.resource.info.group:
-        service = kind == "Service"
-        pattern, rule, limit = (SERVICE_LABEL, SERVICE_RULE, 63) if service else (LABEL, LABEL_RULE, 63)
+        pattern, rule, limit = LABEL, LABEL_RULE, 63
     if len(name) > limit:
         message = f'Invalid value: "{name}": must be no more than {limit} characters'
         return [FieldCause("metadata.name", message)]
@@ -247,6 +248,8 @@ def _name_causes(call: Call, metadata: Object) -> list[FieldCause]:
 
 def _qualified_causes(field: str, key: str) -> list[FieldCause]:
     prefix, slash, name = key.rpartition("/")
+    if slash and not prefix:
+        return [FieldCause(field, f'Invalid value: "{key}": prefix part must be non-empty')]
     if slash and (not prefix or len(prefix) > 253 or not SUBDOMAIN.fullmatch(prefix)):
         return [FieldCause(field, f'Invalid value: "{key}": prefix part {SUBDOMAIN_RULE}')]
     if not name:
@@ -282,6 +285,6 @@ def _uuid(random_hex: Callable[[int], str]) -> str:
 
 def drop_empty(metadata: Object) -> None:
     """Absent and empty are one for these, and Kubernetes writes neither."""
-    for name in ("labels", "annotations", "finalizers", "ownerReferences", "managedFields", "generateName"):
+    for name in ("labels", "annotations", "finalizers", "ownerReferences", "generateName"):
         if name in metadata and not metadata[name]:
             del metadata[name]

@@ -11,7 +11,7 @@ from kaito.local.store.records import Object
 TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 FALSE = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
 PROPAGATION = ("Foreground", "Background", "Orphan")
-FIELD_VALIDATION = ("Ignore", "Warn", "Strict")
+FIELD_VALIDATION = ("Ignore", "Strict", "Warn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def write_options(query: Mapping[str, str], user_agent: str) -> WriteOptions:
     """The field manager defaults to the client's name, as Kubernetes has it: the user agent up to its first slash."""
     validation = query.get("fieldValidation", "") or "Warn"
     if validation not in FIELD_VALIDATION:
-        raise _unsupported("fieldValidation", validation, FIELD_VALIDATION, "CreateOptions")
+        raise _unsupported("fieldValidation", validation, ("", *FIELD_VALIDATION), "CreateOptions")
     manager = query.get("fieldManager", "")
     if len(manager) > 128:
         message = "Too long: may not be more than 128 bytes"
@@ -67,7 +67,8 @@ def list_options(query: Mapping[str, str]) -> ListOptions:
     send_initial = _boolean(query, "sendInitialEvents") if "sendInitialEvents" in query else None
     version = query.get("resourceVersion", "")
     if (version and not version.isascii()) or (version and not version.isdigit()):
-        raise bad_request(f"Invalid value: {version!r}: resourceVersion must be a number")
+        reason = f'strconv.ParseUint: parsing "{version}": invalid syntax'
+        raise bad_request(f'invalid resource version: resourceVersion: Invalid value: "{version}": {reason}')
     return ListOptions(
         labels=query.get("labelSelector", ""),
         fields=query.get("fieldSelector", ""),
@@ -148,7 +149,7 @@ def _integer(query: Mapping[str, str], name: str) -> int | None:
     try:
         return int(value)
     except ValueError as error:
-        raise bad_request(f"query parameter {name} must be a whole number, not {value!r}") from error
+        raise bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax') from error
 
 
 def _unsupported(field_name: str, value: str, known: tuple[str, ...], kind: str) -> Exception:

@@ -10,7 +10,9 @@ from kaito.local.apiserver.call import Call
 from kaito.local.apiserver.write import Change, Writer, Written
 from kaito.local.machinery import errors
 from kaito.local.machinery.apply import apply
+from kaito.local.machinery.errors import compact
 from kaito.local.machinery.patch import json_patch, merge_patch, strategic_merge_patch
+from kaito.local.machinery.validation import json_type
 from kaito.local.store.records import Object
 
 JSON_PATCH = "application/json-patch+json"
@@ -27,7 +29,7 @@ async def patch(
     """`may_create` raises 403 for who may not create; only an apply of what is not there asks."""
     accepted = CUSTOM_TYPES if call.resource.crd else BUILTIN_TYPES
     if media_type not in accepted:
-        raise errors.unsupported_media_type(accepted)
+        raise errors.unsupported_media_type(accepted) if call.resource.crd else errors.unsupported_patch_type()
     if media_type == APPLY_PATCH:
         if not manager_given:
             message = "Required value: is required for apply patch"
@@ -44,7 +46,7 @@ async def patch(
 def change_of(call: Call, media_type: str, document: Any) -> Change:
     if media_type == JSON_PATCH:
         if not isinstance(document, list):
-            raise errors.bad_request("a JSON patch must be a list of operations")
+            raise errors.bad_request(not_decoded(document, "[]handlers.jsonPatchOp"))
         return lambda live: _patched(call, json_patch(live, document))
     merged = _object(document)
     if media_type == MERGE_PATCH:
@@ -60,8 +62,12 @@ def _patched(call: Call, obj: Any) -> Object:
     info = call.resource.info
     name = obj["metadata"].get("name")
     if name != call.name:
-        message = f'Invalid value: "{name}": field is immutable'
-        raise errors.invalid(info.group, info.kind, call.name, [errors.FieldCause("metadata.name", message)])
+        raise errors.bad_request(
+            f"the name of the object ({name or ''}) does not match the name on the URL ({call.name})"
+        )
+    if call.subresource != "scale" and (obj.get("apiVersion"), obj.get("kind")) != (info.api_version, info.kind):
+        message = f"Invalid value: {compact(compact(obj))}: it is not a {info.api_version} {info.kind} any more"
+        raise errors.invalid("", "", "", [errors.FieldCause("patch", message)])
     return obj
 
 
@@ -71,6 +77,10 @@ async def _apply(writer: Writer, call: Call, applied: Object, may_create: Callab
     metadata = applied.get("metadata")
     if not isinstance(metadata, dict):
         metadata = applied["metadata"] = {}
+    version, kind = str(applied.get("apiVersion") or ""), applied.get("kind")
+    if kind and (version, kind) != (info.api_version, info.kind):
+        group, _, version = version.rpartition("/")
+        raise errors.bad_request(f"invalid object type: {group}/{version}, Kind={kind}")
     if metadata.get("managedFields"):
         raise errors.bad_request("metadata.managedFields must be nil")
     sent_version = metadata.get("resourceVersion")
@@ -105,5 +115,11 @@ async def _apply(writer: Writer, call: Call, applied: Object, may_create: Callab
 
 def _object(document: Any) -> Object:
     if not isinstance(document, dict):
-        raise errors.bad_request("the body of the patch must be an object")
+        raise errors.bad_request(not_decoded(document, "map[string]interface {}"))
     return document
+
+
+def not_decoded(document: Any, wanted: str) -> str:
+    """What clients of Kubernetes know: the words of its JSON decoder."""
+    given = "bool" if isinstance(document, bool) else json_type(document)
+    return f"error decoding patch: json: cannot unmarshal {given} into Go value of type {wanted}"

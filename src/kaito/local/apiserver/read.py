@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from kaito.local.apiserver.answer import Accepted, encode, partial, to_table, wire
+from kaito.local.apiserver.answer import Accepted, encode, item, partial, to_table, wire
 from kaito.local.apiserver.fields import check_fields
 from kaito.local.apiserver.options import ListOptions
 from kaito.local.apiserver.resources import Resource
@@ -93,7 +93,7 @@ class Reader:
         if selection.has_selectors:
             records = [record for record in records if selection.matches(record)]
         metadata: Object = {"resourceVersion": str(revision)}
-        if resource.crd:
+        if resource.crd and not accepted.transform:
             metadata["continue"] = ""  # a list of a custom kind always carries it
         if options.limit > 0 and len(records) > options.limit:
             left = len(records) - options.limit
@@ -146,7 +146,7 @@ def _present_list(
         items = [encode(partial(resource, record, accepted.version)) for record in records]
     else:
         api_version, kind = resource.info.api_version, resource.info.list_kind
-        items = [wire(resource, record) for record in records]
+        items = [item(resource, record) for record in records]
     head = encode({"kind": kind, "apiVersion": api_version, "metadata": metadata})
     return b"".join((head[:-1], b',"items":[', b",".join(items), b"]}"))
 

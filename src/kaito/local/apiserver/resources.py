@@ -48,6 +48,10 @@ class Resources:
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         return self._served.get((group, version, plural))
 
+    def serves(self, group: str, version: str) -> bool:
+        """Whether any kind of this version of the group is served."""
+        return any((info.group, info.version) == (group, version) for info in self.infos())
+
     def find_kind(self, group: str, version: str, kind: str) -> Resource | None:
         for resource in self._served.values():
             info = resource.info

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from kaito.local.apiserver.call import Call
-from kaito.local.apiserver.write import Change, served
+from kaito.local.apiserver.write import BUILTIN_PATHS, Change, served
 from kaito.local.machinery import errors
 from kaito.local.machinery.kinds import ScalePaths
 from kaito.local.store.records import Object, Record
-
-BUILTIN_PATHS = ScalePaths(".spec.replicas", ".status.replicas")
 
 
 def scale_of(call: Call, obj: Object) -> Object:

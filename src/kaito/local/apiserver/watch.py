@@ -49,6 +49,7 @@ class Watch:
         self._accepted = accepted
         self._include = include
         self._form = f"{resource.info.api_version}/{accepted}/{include}"
+        self._columns_told = False
 
     async def serve(self, request: web.BaseRequest, clock: Callable[[], float]) -> web.StreamResponse:
         """`clock` counts seconds and never goes back."""
@@ -74,19 +75,15 @@ class Watch:
         """The events that come before the stream, and the version after which the stream begins."""
         options, current = self._options, self._store.revision
         asked = int(options.resource_version or 0)
-        if options.send_initial is not None and options.version_match != "NotOlderThan":
-            message = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-            cause = errors.FieldCause("resourceVersionMatch", message, errors.FIELD_FORBIDDEN)
-            raise errors.invalid("meta.k8s.io", "ListOptions", "", [cause])
-        if options.send_initial and not options.bookmarks:
-            message = "Forbidden: sendInitialEvents requires setting allowWatchBookmarks to true"
-            cause = errors.FieldCause("allowWatchBookmarks", message, errors.FIELD_FORBIDDEN)
-            raise errors.invalid("meta.k8s.io", "ListOptions", "", [cause])
+        _check_match(options)
         if asked > current:
             raise errors.timed_out(f"Too large resource version: {asked}, current: {current}", retry_after=1)
         if options.send_initial or (asked == 0 and options.send_initial is None):
-            lines = [self._object_line("ADDED", record) for record in self._selected()]
-            if options.send_initial:
+            lines = []
+            for record in self._selected():
+                lines.append(self._object_line("ADDED", record))
+                self._columns_told = True
+            if options.send_initial and options.bookmarks:
                 lines.append(self._bookmark({INITIAL_EVENTS_END: "true"}))
             return lines, current
         return [], asked or current
@@ -151,14 +148,17 @@ class Watch:
             return self._cached(event, "MODIFIED" if before else "ADDED", event.record)
         if before and event.previous is not None:
             # It left the selection: what it was when it was last in, at the version at which it left.
-            return _line("DELETED", self._encode(_at_revision(event.previous, event.revision)))
+            line = _line("DELETED", self._encode(_at_revision(event.previous, event.revision)))
+            self._columns_told = True
+            return line
         return b""
 
     def _cached(self, event: Event, type_: str, record: Record) -> bytes:
-        form = f"{type_}/{self._form}"
+        form = f"{type_}/{self._form}/{self._columns_told}"
         line = event.wire.get(form)
         if line is None:
             line = event.wire[form] = self._object_line(type_, record)
+        self._columns_told = True
         return line
 
     def _object_line(self, type_: str, record: Record) -> bytes:
@@ -169,9 +169,12 @@ class Watch:
         if accepted.transform == "Table":
             now: datetime = self._config.clock()
             metadata = {"resourceVersion": str(record.revision)}
-            return encode(
-                to_table(self._resource, [record], accepted=accepted, include=self._include, now=now, metadata=metadata)
+            made = to_table(
+                self._resource, [record], accepted=accepted, include=self._include, now=now, metadata=metadata
             )
+            if self._columns_told:
+                made["columnDefinitions"] = None  # the first table of a watch has told them
+            return encode(made)
         if accepted.transform == "PartialObjectMetadata":
             return encode(partial(self._resource, record, accepted.version))
         return wire(self._resource, record)
@@ -179,7 +182,7 @@ class Watch:
     def _bookmark(self, annotations: dict[str, str]) -> bytes:
         """No event at or below this version is still to come."""
         info = self._resource.info
-        metadata: Object = {"resourceVersion": str(self._store.revision), "creationTimestamp": None}
+        metadata: Object = {"resourceVersion": str(self._store.revision)}
         if annotations:
             metadata["annotations"] = annotations
         bookmark: Object = {"kind": info.kind, "apiVersion": info.api_version, "metadata": metadata}
@@ -193,6 +196,22 @@ class Watch:
                 "rows": [row],
             }
         return _line("BOOKMARK", encode(bookmark))
+
+
+def _check_match(options: ListOptions) -> None:
+    """A watch may say how old its first state may be only where it asks for that state."""
+    match, causes = options.version_match, []
+    if options.send_initial is None and match:
+        message = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        causes.append(errors.FieldCause("resourceVersionMatch", message, errors.FIELD_FORBIDDEN))
+    if options.send_initial is not None and not match:
+        message = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        causes.append(errors.FieldCause("resourceVersionMatch", message, errors.FIELD_FORBIDDEN))
+    if match and match != "NotOlderThan":
+        message = f'Unsupported value: "{match}": supported values: "NotOlderThan"'
+        causes.append(errors.FieldCause("resourceVersionMatch", message, errors.FIELD_NOT_SUPPORTED))
+    if causes:
+        raise errors.invalid("meta.k8s.io", "ListOptions", "", causes)
 
 
 def _at_revision(record: Record, revision: int) -> Record:

@@ -16,13 +16,14 @@ from kaito.local.apiserver import metadata as meta
 from kaito.local.apiserver.call import Call
 from kaito.local.machinery import errors
 from kaito.local.machinery.apply import track
-from kaito.local.machinery.kinds import ResourceInfo
+from kaito.local.machinery.kinds import ResourceInfo, ScalePaths
 from kaito.local.machinery.schema import RULES_NOT_CHECKED, has_blocking
 from kaito.local.store.errors import Stale
-from kaito.local.store.records import Object, Record, encode_object
+from kaito.local.store.records import Object, Record, encode_new, encode_object
 from kaito.local.store.store import Store
 
 ATTEMPTS = 10
+BUILTIN_PATHS = ScalePaths(".spec.replicas", ".status.replicas")
 Change = Callable[[Object], Object]
 """From the stored object, in the version of the request, to the wanted one. It may change its argument."""
 
@@ -57,6 +58,9 @@ class Writer:
         if not strategy.status_on_create and "status" in info.subresources:
             obj.pop("status", None)
         self._normalise(call, obj)
+        meta.drop_empty(obj["metadata"])
+        # Whoever sends a field owns it; what the server and admission add from here on belongs to nobody.
+        managed = obj["metadata"].get("managedFields") if applied else self._owners(call, None, obj)
         strategy.prepare_create(obj)
         name = obj["metadata"].get("name") or ""
         mutated = await self._admission.mutate(call, "CREATE", obj, None)
@@ -65,12 +69,8 @@ class Writer:
             self._normalise(call, obj)
         self._validate(call, obj, None)
         await self._admission.validate(call, "CREATE", obj, None)
-        managed = obj["metadata"].pop("managedFields", None)
-        if applied and managed:
-            obj["metadata"]["managedFields"] = managed
-        elif not applied:
-            meta.drop_empty(obj["metadata"])
-            obj = self._tracked(call, None, obj)
+        _assign(obj["metadata"], "managedFields", managed or None)
+        meta.drop_empty(obj["metadata"])
         key = call.key_of(name)
         if self._store.latest(key) is not None:
             raise errors.already_exists(info.group, info.plural, name)
@@ -117,6 +117,10 @@ class Writer:
     async def _update_once(self, call: Call, record: Record, change: Change, *, applied: bool) -> Written:
         old = served(call, record)
         obj = self._merged(call, change(served(call, record)), old)
+        meta.drop_empty(obj["metadata"])
+        managed = obj["metadata"].get("managedFields") if applied else self._owners(call, old, obj)
+        if not call.subresource:
+            call.resource.strategy.prepare_update(obj, old)
         mutated = await self._admission.mutate(call, "UPDATE", obj, old)
         if mutated is not None:
             obj = mutated
@@ -125,9 +129,8 @@ class Writer:
         self._set_generation(call, obj, old)
         self._validate(call, obj, old)
         await self._admission.validate(call, "UPDATE", obj, old)
+        _assign(obj["metadata"], "managedFields", managed or None)
         meta.drop_empty(obj["metadata"])
-        if not applied:
-            obj = self._tracked(call, old, obj)
         if _is_same(obj, old):
             return Written(await self._settled(record))
         if call.options.dry_run:
@@ -143,7 +146,7 @@ class Writer:
 
     def _merged(self, call: Call, obj: Object, old: Object) -> Object:
         """The object that this subresource may write, the rest from the stored one."""
-        info, strategy = call.resource.info, call.resource.strategy
+        info = call.resource.info
         meta.check_type(call, obj)
         meta.check_address(call, obj)
         self._check_version(call, obj, old)
@@ -158,8 +161,6 @@ class Writer:
         elif "status" in info.subresources and call.subresource != "binding":
             _assign(obj, "status", old.get("status"))
         self._normalise(call, obj)
-        if not call.subresource:
-            strategy.prepare_update(obj, old)
         return obj
 
     def _check_version(self, call: Call, obj: Object, old: Object) -> None:
@@ -215,31 +216,40 @@ class Writer:
 
     def _set_generation(self, call: Call, obj: Object, old: Object) -> None:
         before = old["metadata"].get("generation")
-        if before is None or call.subresource == "status":
+        if before is None or call.subresource in ("status", "binding"):
             return
-        hidden = ("metadata", "status") if "status" in call.resource.info.subresources else ("metadata",)
-        changed = {k: v for k, v in obj.items() if k not in hidden} != {k: v for k, v in old.items() if k not in hidden}
+        changed = call.resource.strategy.counted(obj) != call.resource.strategy.counted(old)
+        if "status" not in call.resource.info.subresources:
+            changed = changed or obj.get("status") != old.get("status")
         obj["metadata"]["generation"] = before + 1 if changed else before
 
-    def _tracked(self, call: Call, before: Object | None, after: Object) -> Object:
+    def _owners(self, call: Call, before: Object | None, after: Object) -> list[Object] | None:
+        """Who owns what after the change, for `metadata.managedFields`."""
         if before is not None:
-            after["metadata"].setdefault("managedFields", before["metadata"].get("managedFields") or [])
-        return track(
+            known = before["metadata"].get("managedFields") or []
+            after["metadata"].setdefault("managedFields", known)
+            if call.subresource == "binding" or (call.subresource == "scale" and not owns_scale(call, known)):
+                return known
+        hidden = before is None and "status" in call.resource.info.subresources
+        tracked = track(
             before,
-            after,
+            {name: part for name, part in after.items() if name != "status"} if hidden else after,
             manager=call.options.manager,
             schema=call.resource.info.schema,
             api_version=call.resource.info.api_version,
             subresource=call.subresource if call.subresource != "finalize" else "",
             now=call.timestamp,
         )
+        managed: list[Object] | None = tracked["metadata"].get("managedFields")
+        return managed
 
     def _unsaved(self, call: Call, obj: Object, name: str) -> Record:
         """What a dry run answers: the object as it would be, at the version that it has."""
         current = self._store.latest(call.key_of(name))
         revision = current.revision if current else 0
         value = stored(call, obj)
-        return Record(call.key_of(name), encode_object(value, revision), revision, revision)
+        raw = encode_object(value, revision) if current else encode_new(value)
+        return Record(call.key_of(name), raw, revision, revision)
 
 
 def served(call: Call, record: Record) -> Object:
@@ -278,6 +288,19 @@ def _schema_error(call: Call, obj: Object, causes: list[errors.FieldCause]) -> e
         told = f"{wrong[0].field}: {wrong[0].message}"
         return errors.bad_request(f'{info.kind} in version "{info.version}" cannot be handled as a {info.kind}: {told}')
     return errors.invalid(info.group, info.kind, obj["metadata"].get("name") or "", causes)
+
+
+def owns_scale(call: Call, entries: list[Object]) -> bool:
+    """Whether anybody owns the replicas: a scale of what nobody owns leaves it so, as in Kubernetes."""
+    paths = call.resource.info.scale or BUILTIN_PATHS
+    keys = [f"f:{part}" for part in paths.spec_replicas.lstrip(".").split(".")]
+    for entry in entries:
+        fields: Object | None = entry.get("fieldsV1")
+        for key in keys:
+            fields = fields.get(key) if fields is not None else None
+        if fields is not None:
+            return True
+    return False
 
 
 @cache

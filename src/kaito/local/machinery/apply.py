@@ -126,7 +126,7 @@ def apply(
     config = _configuration(applied, node, subresource)
     schema.canonicalize(config)
     mine = Entry(manager, APPLY, api_version, now, subresource, _owned(node, config, subresource) or {})
-    entries = read_entries(live) if live is None else _known_entries(live, node, api_version, now)
+    entries = read_entries(live) if live is None else _known_entries(live, schema, api_version, now)
     previous = next((entry for entry in entries if entry.identity == mine.identity), None)
     others = [entry for entry in entries if entry is not previous]
     base: Json = live if live is not None else {}
@@ -165,7 +165,7 @@ def track(
     if before is not None and not entries:
         return _with_entries(after, None, [])  # ownership was given up; the next apply takes it up again
     try:
-        changed, removed = fieldset.compare(node, _compared(before or {}), _compared(after))
+        changed, removed = fieldset.compare(node, _compared(before or schema.blank), _compared(after))
     except KeyedListError:
         # Kubernetes does not track what it cannot take apart either; the write itself is fine.
         return _with_entries(after, None, entries)
@@ -208,13 +208,13 @@ def _capped(entries: list[Entry]) -> list[Entry]:
     return [*(entry for entry in entries if entry.identity not in gone), *folded.values()]
 
 
-def _known_entries(live: Json, node: Node, api_version: str, now: str) -> list[Entry]:
+def _known_entries(live: Json, schema: Schema, api_version: str, now: str) -> list[Entry]:
     """The entries of an object; where nobody tracked it so far, one for all that was there before the first apply."""
     entries = read_entries(live)
     if entries:
         return entries
     try:
-        _, fields = fieldset.compare(node, _compared(live), {"metadata": {}})
+        fields, _ = fieldset.compare(schema.root, _compared(schema.blank), _compared(live))
     except KeyedListError:
         return []
     return [Entry(_BEFORE_FIRST_APPLY, UPDATE, api_version, now, "", fields)] if fields else []

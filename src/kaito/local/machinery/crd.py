@@ -75,7 +75,8 @@ def _columns(version: Json) -> tuple[Column, ...]:
         Column(
             name=item["name"],
             type=item["type"],
-            description=item.get("description") or "",
+            description=item.get("description")
+            or f"Custom resource definition column (in JSONPath format): {item['jsonPath']}",
             format=item.get("format") or "",
             priority=item.get("priority") or 0,
             json_path=item["jsonPath"],

@@ -67,7 +67,7 @@ class StatusError(Exception):
             "reason": reason,
             "code": code,
         }
-        if details:
+        if details is not None:
             self.status["details"] = details
 
 
@@ -88,6 +88,13 @@ def not_found(group: str, resource: str, name: str) -> StatusError:
 def path_not_found() -> StatusError:
     """A URL that names no resource type at all."""
     return StatusError(404, "NotFound", "the server could not find the requested resource", {})
+
+
+class PageNotFound(StatusError):
+    """A URL of a group or version that nobody serves: the one answer that is plain text and no Status."""
+
+    def __init__(self) -> None:
+        super().__init__(404, "NotFound", "404 page not found")
 
 
 def already_exists(group: str, resource: str, name: str) -> StatusError:
@@ -136,8 +143,12 @@ def too_old(version: int, oldest: int) -> StatusError:
 
 
 def not_acceptable(accepted: Iterable[str]) -> StatusError:
-    message = f"only the following media types are accepted: {', '.join(accepted)}"
-    return StatusError(406, "NotAcceptable", message)
+    message = f"406: Not Acceptable\n\nAvailable representations: {', '.join(accepted)}"
+    return StatusError(406, "NotAcceptable", message, {})
+
+
+def unsupported_patch_type() -> StatusError:
+    return StatusError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
 
 
 def unsupported_media_type(accepted: Iterable[str]) -> StatusError:
@@ -145,11 +156,9 @@ def unsupported_media_type(accepted: Iterable[str]) -> StatusError:
     return StatusError(415, "UnsupportedMediaType", message)
 
 
-def method_not_allowed(verb: str = "", group: str = "", resource: str = "") -> StatusError:
-    if not resource:
-        return StatusError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
-    message = f'{verb} is not supported on resources of kind "{qualified(group, resource)}"'
-    return StatusError(405, "MethodNotAllowed", message, _details(group, resource, ""))
+def method_not_allowed() -> StatusError:
+    message = "the server does not allow this method on the requested resource"
+    return StatusError(405, "MethodNotAllowed", message, {})
 
 
 def too_large(limit: int) -> StatusError:

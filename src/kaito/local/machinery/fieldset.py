@@ -201,8 +201,8 @@ def compare(node: Node, before: Any, after: Any) -> tuple[Tree | None, Tree | No
         return None, None
     if isinstance(before, dict) and isinstance(after, dict) and not node.atomic_map:
         return _compare_maps(node, before, after)
-    if isinstance(before, list) and isinstance(after, list) and node.list_type != "atomic":
-        return _compare_lists(node, before, after)
+    if isinstance(before, list | None) and isinstance(after, list) and node.list_type != "atomic":
+        return _compare_lists(node, before or [], after)  # a list that is always there belongs to nobody itself
     changed = all_fields_of(node, after)
     return changed, difference(all_fields_of(node, before), changed)
 

@@ -148,11 +148,8 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "PodSpec.dnsPolicy": "ClusterFirst",
     "PodSpec.schedulerName": "default-scheduler",
     "PodSpec.terminationGracePeriodSeconds": 30,
-    "PodSpec.securityContext": {},
-    "PodSpec.enableServiceLinks": True,
     "Container.terminationMessagePath": "/dev/termination-log",
     "Container.terminationMessagePolicy": "File",
-    "Container.resources": {},
     "ContainerPort.protocol": "TCP",
     "Probe.timeoutSeconds": 1,
     "Probe.periodSeconds": 10,
@@ -166,10 +163,10 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "ProjectedVolumeSource.defaultMode": 420,
     "DownwardAPIVolumeSource.defaultMode": 420,
     "ServiceAccountTokenProjection.expirationSeconds": 3600,
-    "HostPathVolumeSource.type": "",
     "ServiceSpec.type": "ClusterIP",
     "ServiceSpec.sessionAffinity": "None",
     "ServicePort.protocol": "TCP",
+    "EndpointPort.protocol": "TCP",
     "Secret.type": "Opaque",
     "PersistentVolumeClaimSpec.volumeMode": "Filesystem",
     "PersistentVolumeSpec.volumeMode": "Filesystem",
@@ -177,23 +174,16 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "DeploymentSpec.replicas": 1,
     "DeploymentSpec.revisionHistoryLimit": 10,
     "DeploymentSpec.progressDeadlineSeconds": 600,
-    "DeploymentSpec.strategy": {},
     "DeploymentStrategy.type": "RollingUpdate",
     "ReplicaSetSpec.replicas": 1,
     "StatefulSetSpec.replicas": 1,
     "StatefulSetSpec.revisionHistoryLimit": 10,
     "StatefulSetSpec.podManagementPolicy": "OrderedReady",
-    "StatefulSetSpec.updateStrategy": {},
+    "HorizontalPodAutoscalerSpec.minReplicas": 1,
     "StatefulSetUpdateStrategy.type": "RollingUpdate",
     "DaemonSetSpec.revisionHistoryLimit": 10,
-    "DaemonSetSpec.updateStrategy": {},
     "DaemonSetUpdateStrategy.type": "RollingUpdate",
-    "JobSpec.backoffLimit": 6,
-    "JobSpec.suspend": False,
-    "JobSpec.completionMode": "NonIndexed",
-    "JobSpec.podReplacementPolicy": "TerminatingOrFailed",
     "CronJobSpec.concurrencyPolicy": "Allow",
-    "CronJobSpec.suspend": False,
     "CronJobSpec.successfulJobsHistoryLimit": 3,
     "CronJobSpec.failedJobsHistoryLimit": 1,
     "StorageClass.reclaimPolicy": "Delete",
@@ -202,17 +192,96 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "ValidatingWebhook.failurePolicy": "Fail",
     "ValidatingWebhook.matchPolicy": "Equivalent",
     "ValidatingWebhook.timeoutSeconds": 10,
-    "ValidatingWebhook.namespaceSelector": {},
-    "ValidatingWebhook.objectSelector": {},
     "MutatingWebhook.failurePolicy": "Fail",
     "MutatingWebhook.matchPolicy": "Equivalent",
     "MutatingWebhook.timeoutSeconds": 10,
-    "MutatingWebhook.namespaceSelector": {},
-    "MutatingWebhook.objectSelector": {},
     "MutatingWebhook.reinvocationPolicy": "Never",
     "RuleWithOperations.scope": "*",
     "RoleRef.apiGroup": "rbac.authorization.k8s.io",
 }
+
+# What the Go types always write, set or not: structs that are no pointers, and scalars without `omitempty`. They
+# belong to nobody until something in them is set, so ownership needs to know them as much as the answers do.
+_STRUCTS: Final = _words(
+    "Binding.target CSIDriver.spec CSINode.spec ClusterRoleBinding.roleRef Container.resources "
+    "ContainerResourceMetricSource.target ContainerResourceMetricStatus.current ContainerStatus.lastState "
+    "ContainerStatus.state CronJob.spec CronJob.status CronJobSpec.jobTemplate CustomResourceDefinition.spec "
+    "CustomResourceDefinition.status CustomResourceDefinitionSpec.names DaemonSet.spec DaemonSet.status "
+    "DaemonSetSpec.template DaemonSetSpec.updateStrategy Deployment.spec Deployment.status DeploymentSpec.strategy "
+    "DeploymentSpec.template Endpoint.conditions EphemeralContainer.resources Event.deprecatedSource "
+    "Event.involvedObject Event.regarding Event.source ExternalMetricSource.metric ExternalMetricSource.target "
+    "ExternalMetricStatus.current ExternalMetricStatus.metric HTTPIngressPath.backend HorizontalPodAutoscaler.spec "
+    "HorizontalPodAutoscaler.status HorizontalPodAutoscalerSpec.scaleTargetRef Ingress.spec Ingress.status "
+    "IngressClass.spec IngressServiceBackend.port IngressStatus.loadBalancer Job.spec Job.status JobSpec.template "
+    "JobTemplateSpec.metadata JobTemplateSpec.spec Lease.spec LimitRange.spec LocalSubjectAccessReview.spec "
+    "LocalSubjectAccessReview.status MutatingWebhook.clientConfig Namespace.spec Namespace.status NetworkPolicy.spec "
+    "NetworkPolicySpec.podSelector Node.spec Node.status NodeDaemonEndpoints.kubeletEndpoint "
+    "NodeStatus.daemonEndpoints NodeStatus.nodeInfo ObjectMetricSource.describedObject ObjectMetricSource.metric "
+    "ObjectMetricSource.target ObjectMetricStatus.current ObjectMetricStatus.describedObject "
+    "ObjectMetricStatus.metric PersistentVolume.spec PersistentVolume.status PersistentVolumeClaim.spec "
+    "PersistentVolumeClaim.status PersistentVolumeClaimSpec.resources PersistentVolumeClaimTemplate.metadata "
+    "PersistentVolumeClaimTemplate.spec Pod.spec Pod.status PodDisruptionBudget.spec PodDisruptionBudget.status "
+    "PodTemplateSpec.metadata PodTemplateSpec.spec PodsMetricSource.metric PodsMetricSource.target "
+    "PodsMetricStatus.current PodsMetricStatus.metric PreferredSchedulingTerm.preference ReplicaSet.spec "
+    "ReplicaSet.status ReplicaSetSpec.template ResourceMetricSource.target ResourceMetricStatus.current "
+    "ResourceQuota.spec ResourceQuota.status RoleBinding.roleRef Scale.spec Scale.status SelfSubjectAccessReview.spec "
+    "SelfSubjectAccessReview.status SelfSubjectReview.status SelfSubjectReviewStatus.userInfo "
+    "SelfSubjectRulesReview.spec SelfSubjectRulesReview.status Service.spec Service.status ServiceStatus.loadBalancer "
+    "StatefulSet.spec StatefulSet.status StatefulSetSpec.template StatefulSetSpec.updateStrategy "
+    "SubjectAccessReview.spec SubjectAccessReview.status TokenRequest.spec TokenRequest.status TokenReview.spec "
+    "TokenReview.status TokenReviewStatus.user ValidatingWebhook.clientConfig VolumeAttachment.spec "
+    "VolumeAttachment.status VolumeAttachmentSpec.source WeightedPodAffinityTerm.podAffinityTerm "
+)
+_ZEROS: Final[dict[str, Any]] = {
+    "ReplicaSetStatus.replicas": 0,
+    "StatefulSetStatus.replicas": 0,
+    "StatefulSetStatus.availableReplicas": 0,
+    "StatefulSetSpec.serviceName": "",
+    **dict.fromkeys(
+        (
+            f"DaemonSetStatus.{name}"
+            for name in ("currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady")
+        ),
+        0,
+    ),
+    **dict.fromkeys(
+        (
+            f"PodDisruptionBudgetStatus.{name}"
+            for name in ("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods")
+        ),
+        0,
+    ),
+    "HorizontalPodAutoscalerStatus.desiredReplicas": 0,
+    "DaemonEndpoint.Port": 0,
+    **dict.fromkeys(
+        (
+            f"NodeSystemInfo.{name}"
+            for name in _words(
+                "architecture bootID containerRuntimeVersion kernelVersion kubeProxyVersion kubeletVersion machineID "
+                "operatingSystem osImage systemUUID"
+            )
+        ),
+        "",
+    ),
+    "ContainerStatus.image": "",
+    "ContainerStatus.imageID": "",
+    "ContainerStatus.ready": False,
+    "ContainerStatus.restartCount": 0,
+    "ControllerRevision.revision": 0,
+    "Event.reportingComponent": "",
+    "Event.reportingInstance": "",
+}
+# Times that are no pointers: written as null until they are known.
+_TIMES: Final = _words(
+    "PodCondition.lastProbeTime PodCondition.lastTransitionTime NodeCondition.lastHeartbeatTime "
+    "NodeCondition.lastTransitionTime DeploymentCondition.lastUpdateTime DeploymentCondition.lastTransitionTime "
+    "ReplicaSetCondition.lastTransitionTime StatefulSetCondition.lastTransitionTime JobCondition.lastProbeTime "
+    "JobCondition.lastTransitionTime PersistentVolumeClaimCondition.lastProbeTime "
+    "PersistentVolumeClaimCondition.lastTransitionTime NamespaceCondition.lastTransitionTime "
+    "ContainerStateRunning.startedAt ContainerStateTerminated.startedAt ContainerStateTerminated.finishedAt "
+    "CustomResourceDefinitionCondition.lastTransitionTime Event.eventTime Event.firstTimestamp Event.lastTimestamp "
+    "Event.deprecatedFirstTimestamp Event.deprecatedLastTimestamp"
+)
 
 
 def of_class(name: str) -> Json:
@@ -263,6 +332,10 @@ def _value_markers(key: str) -> Json:
     found: Json = {}
     if key in _ENUMS:
         found["enum"] = _ENUMS[key].split()
-    if key in _DEFAULTS:
-        found["default"] = _DEFAULTS[key]
+    if key in _STRUCTS:
+        found["default"] = {}
+    elif key in _TIMES:
+        found |= {"default": None, "nullable": True}
+    elif key in _DEFAULTS or key in _ZEROS:
+        found["default"] = _DEFAULTS[key] if key in _DEFAULTS else _ZEROS[key]
     return found

@@ -33,7 +33,7 @@ _SCALARS: Final[dict[str, Json]] = {
     "meta_v1.MicroTime": {"type": "string", "format": "date-time"},
     "resource.Quantity": markers.QUANTITY,
     "util_intstr.IntOrString": {"x-kubernetes-int-or-string": True},
-    "runtime.RawExtension": markers.ANY_OBJECT,
+    "runtime.RawExtension": {**markers.ANY_OBJECT, "x-kubernetes-map-type": "atomic"},
     "Time": {"type": "string", "format": "date-time"},
     "MicroTime": {"type": "string", "format": "date-time"},
 }

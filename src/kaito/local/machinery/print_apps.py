@@ -16,6 +16,7 @@ from kaito.local.machinery.printing import (
     format_labels,
     format_selector,
     items,
+    join,
     name,
     section,
 )
@@ -180,7 +181,7 @@ def _autoscaler(obj: Json, now: datetime) -> list[Any]:
     return [
         name(obj),
         f"{target.get('kind', '')}/{target.get('name', '')}",
-        f"{count(spec.get('metrics'))} metrics" if spec.get("metrics") else NONE,
+        join((_metric(metric) for metric in items(spec, "metrics")), ", ") or NONE,
         str(spec.get("minReplicas", NONE)),
         spec.get("maxReplicas", 0),
         _number(obj, "status", "currentReplicas"),
@@ -188,11 +189,22 @@ def _autoscaler(obj: Json, now: datetime) -> list[Any]:
     ]
 
 
+def _metric(metric: Json) -> str:
+    """A metric of an autoscaler. None is measured here, so that what is stays unknown."""
+    resource = section(metric, "resource")
+    target = section(resource, "target")
+    if not resource:
+        return f"<unknown> {metric.get('type', '')}"
+    percent = target.get("averageUtilization")
+    aim = f"{percent}%" if percent is not None else str(target.get("averageValue") or target.get("value") or "<auto>")
+    return f"{resource.get('name', '')}: <unknown>/{aim}"
+
+
 _TEMPLATE_COLUMNS: Final = "Containers*, Images*, Selector*"
 
 PRINTERS: Final[dict[tuple[str, str], Printer]] = {
     ("apps", "Deployment"): Printer(
-        columns(f"Name, Ready, Up-to-date:integer, Available:integer, Age, {_TEMPLATE_COLUMNS}"), _deployment
+        columns(f"Name, Ready, Up-to-date, Available, Age, {_TEMPLATE_COLUMNS}"), _deployment
     ),
     ("apps", "ReplicaSet"): Printer(
         columns(f"Name, Desired:integer, Current:integer, Ready:integer, Age, {_TEMPLATE_COLUMNS}"), _replica_set
@@ -205,16 +217,16 @@ PRINTERS: Final[dict[tuple[str, str], Printer]] = {
         ),
         _daemon_set,
     ),
-    ("apps", "ControllerRevision"): Printer(columns("Name, Controller, Revision:integer, Age"), _controller_revision),
+    ("apps", "ControllerRevision"): Printer(columns("Name, Controller, Revision, Age"), _controller_revision),
     ("batch", "Job"): Printer(columns(f"Name, Status, Completions, Duration, Age, {_TEMPLATE_COLUMNS}"), _job),
     ("batch", "CronJob"): Printer(
-        columns(f"Name, Schedule, Timezone, Suspend, Active:integer, Last Schedule, Age, {_TEMPLATE_COLUMNS}"),
+        columns(f"Name, Schedule, Timezone, Suspend:boolean, Active:integer, Last Schedule, Age, {_TEMPLATE_COLUMNS}"),
         _cron_job,
     ),
     ("policy", "PodDisruptionBudget"): Printer(
         columns("Name, Min Available, Max Unavailable, Allowed Disruptions:integer, Age"), _disruption_budget
     ),
     ("autoscaling", "HorizontalPodAutoscaler"): Printer(
-        columns("Name, Reference, Targets, MinPods, MaxPods:integer, Replicas:integer, Age"), _autoscaler
+        columns("Name, Reference, Targets, MinPods, MaxPods, Replicas, Age"), _autoscaler
     ),
 }

@@ -136,7 +136,7 @@ def _secret(obj: Json, now: datetime) -> list[Any]:
 
 
 def _service_account(obj: Json, now: datetime) -> list[Any]:
-    return [name(obj), count(obj.get("secrets")), created(obj, now)]
+    return [name(obj), created(obj, now)]
 
 
 def _event(obj: Json, now: datetime) -> list[Any]:
@@ -214,7 +214,7 @@ def _storage_class(obj: Json, now: datetime) -> list[Any]:
 
 
 def _quota(obj: Json, now: datetime) -> list[Any]:
-    hard, used = section(obj, "status", "hard") or section(obj, "spec", "hard"), section(obj, "status", "used")
+    hard, used = section(obj, "status", "hard"), section(obj, "status", "used")
     shown = {key: f"{key}: {used.get(key, 0)}/{limit}" for key, limit in sorted(hard.items())}
     limits = join((text for key, text in shown.items() if key.startswith("limits.")), ", ")
     requests = join((text for key, text in shown.items() if not key.startswith("limits.")), ", ")
@@ -239,9 +239,9 @@ PRINTERS: Final[dict[tuple[str, str], Printer]] = {
     ("discovery.k8s.io", "EndpointSlice"): Printer(
         columns("Name, AddressType, Ports, Endpoints, Age"), _endpoint_slice
     ),
-    ("", "ConfigMap"): Printer(columns("Name, Data:integer, Age"), _config_map),
-    ("", "Secret"): Printer(columns("Name, Type, Data:integer, Age"), _secret),
-    ("", "ServiceAccount"): Printer(columns("Name, Secrets:integer, Age"), _service_account),
+    ("", "ConfigMap"): Printer(columns("Name, Data, Age"), _config_map),
+    ("", "Secret"): Printer(columns("Name, Type, Data, Age"), _secret),
+    ("", "ServiceAccount"): Printer(columns("Name, Age"), _service_account),
     ("", "PersistentVolumeClaim"): Printer(
         columns("Name, Status, Volume, Capacity, Access Modes, StorageClass, VolumeAttributesClass, Age, VolumeMode*"),
         _claim,
@@ -254,14 +254,14 @@ PRINTERS: Final[dict[tuple[str, str], Printer]] = {
         _volume,
     ),
     ("storage.k8s.io", "StorageClass"): Printer(
-        columns("Name, Provisioner, ReclaimPolicy, VolumeBindingMode, AllowVolumeExpansion:boolean, Age"),
+        columns("Name, Provisioner, ReclaimPolicy, VolumeBindingMode, AllowVolumeExpansion, Age"),
         _storage_class,
     ),
     ("", "ResourceQuota"): Printer(columns("Name, Request, Limit, Age"), _quota),
-    ("", "LimitRange"): Printer(columns("Name, Created At"), _created_at),
-    ("rbac.authorization.k8s.io", "Role"): Printer(columns("Name, Created At"), _created_at),
-    ("rbac.authorization.k8s.io", "ClusterRole"): Printer(columns("Name, Created At"), _created_at),
-    ("apiextensions.k8s.io", "CustomResourceDefinition"): Printer(columns("Name, Created At"), _created_at),
+    ("", "LimitRange"): Printer(columns("Name, Created At:date"), _created_at),
+    ("rbac.authorization.k8s.io", "Role"): Printer(columns("Name, Created At:date"), _created_at),
+    ("rbac.authorization.k8s.io", "ClusterRole"): Printer(columns("Name, Created At:date"), _created_at),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): Printer(columns("Name, Created At:date"), _created_at),
 }
 _EVENT: Final = Printer(
     columns("Last Seen, Type, Reason, Object, Subobject*, Source*, Message, First Seen*, Count:integer*, Name*"),

@@ -16,7 +16,13 @@ Cells = Callable[[Json, datetime], list[Any]]
 NONE: Final = "<none>"
 UNSET: Final = "<unset>"
 NAME_COLUMN: Final = Column(
-    "Name", "string", "Name must be unique within a namespace. Is required when creating resources.", format="name"
+    "Name",
+    "string",
+    "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a "
+    "client to request the generation of an appropriate name automatically. Name is primarily intended for creation "
+    "idempotence and configuration definition. Cannot be updated. More info: "
+    "https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names",
+    format="name",
 )
 
 

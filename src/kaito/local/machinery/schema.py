@@ -107,6 +107,11 @@ class Schema:
             found.extend(validation.structural_causes(self.root, obj))
         return found
 
+    @cached_property
+    def blank(self) -> Json:
+        """What an object of the kind holds before anybody sets anything. Not to be changed."""
+        return structure.blank(self.root) if self.builtin else {}
+
     @property
     def has_rules(self) -> bool:
         return self._rules.found

@@ -80,17 +80,32 @@ def _is_directive(key: str) -> bool:
 
 
 def _merge_list(existing: list[Any], patch: list[Any], order: Any, node: Node) -> list[Any]:
+    wanted = patch if order is None else _list(order, _ORDER)  # without an order, that of the patch itself
+    if order is not None:
+        _check_order(patch, wanted, node)
     if node.merge_key:
         merged = _merge_by_key(existing, patch, node)
-        names = None if order is None else [_key_text(item, node.merge_key) for item in _list(order, _ORDER)]
+        names = [_key_text(item, node.merge_key) for item in wanted if not _is_special(item)]
         current = [_key_text(item, node.merge_key) for item in merged]
     else:
         merged = [*existing, *(item for item in _unique(patch) if item not in existing)]
-        names = None if order is None else [_text(item) for item in _list(order, _ORDER)]
+        names = [_text(item) for item in wanted]
         current = [_text(item) for item in merged]
-    if names is None:
-        return merged
     return _ordered(merged, current, names, existing, node)
+
+
+def _check_order(patch: list[Any], wanted: list[Any], node: Node) -> None:
+    """What a patch brings has to stand in the order that it gives, in that order."""
+    key = node.merge_key
+    names = iter([_key_text(item, key) if key else _text(item) for item in wanted])
+    for item in patch:
+        if not _is_special(item) and (_key_text(item, key) if key else _text(item)) not in names:
+            raise bad_request(f"The order in patch list:\n{patch}\n doesn't match {_ORDER[:-1]} list:\n{wanted}\n")
+
+
+def _is_special(item: Any) -> bool:
+    """An element that says what to do and is none itself."""
+    return isinstance(item, dict) and _DIRECTIVE in item
 
 
 def _merge_by_key(existing: list[Any], patch: list[Any], node: Node) -> list[Any]:
@@ -138,23 +153,23 @@ def _finish_lists(merged: Json, patch: Json, node: Node) -> None:
 
 
 def _ordered(merged: list[Any], current: list[str], names: list[str], before: list[Any], node: Node) -> list[Any]:
-    """The elements that `names` lists, in that order; the others stay where the server had them, relative to those."""
+    """The elements that `names` lists, in that order. An element that only the server has goes before the first of them
+    that stood behind it, seen from where its predecessor went; one that is new stood nowhere.
+    """
     rank = {name: index for index, name in enumerate(names)}
-    listed = sorted(
-        (index for index, name in enumerate(current) if name in rank), key=lambda index: rank[current[index]]
-    )
-    others = [index for index, name in enumerate(current) if name not in rank]
-    if not others:
-        return [merged[index] for index in listed]
+    result = sorted((index for index, name in enumerate(current) if name in rank), key=lambda one: rank[current[one]])
     texts = [_key_text(item, node.merge_key) if node.merge_key else _text(item) for item in before]
     place = {name: index for index, name in enumerate(texts)}
-    result: list[Any] = []
-    while listed and others:
-        # An element that only the server knows goes before the next listed one if it stood before it.
-        ahead = place.get(current[listed[0]], len(before))
-        source = others if place.get(current[others[0]], len(before)) < ahead else listed
-        result.append(merged[source.pop(0)])
-    return result + [merged[index] for index in (*listed, *others)]
+    position = 0
+    for index, name in enumerate(current):
+        if name in rank:
+            continue
+        stood = place.get(name, len(before))
+        while position < len(result) and place.get(current[result[position]], -1) <= stood:
+            position += 1
+        result.insert(position, index)
+        position += 1
+    return [merged[index] for index in result]
 
 
 def _key_text(item: Any, key: str) -> str:

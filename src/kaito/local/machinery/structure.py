@@ -93,3 +93,19 @@ def drop_nulls(node: Node, value: Any) -> None:
         child = node.child(key)
         if child is not None and isinstance(item, dict | list):
             drop_nulls(child, item)
+
+
+_ZEROS: tuple[Any, ...] = ({}, "", 0, False, None)
+
+
+def blank(node: Node) -> Json:
+    """What the Go type of a built-in kind writes when nobody has set anything: its structs with their scalars and
+    times, and null for lists that it always writes. No field of it is anybody's.
+    """
+    empty: Json = {}
+    for key, child in node.properties.items():
+        if child.has_default and child.default in _ZEROS:
+            empty[key] = blank(child) if isinstance(child.default, dict) else child.default
+        elif child.type == "array" and key in node.required:
+            empty[key] = None
+    return empty

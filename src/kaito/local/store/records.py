@@ -75,6 +75,12 @@ class Event:
         return self.record.revision
 
 
+def encode_new(value: Object) -> bytes:
+    """As `encode_object`, of an object that has no version: nobody stored it."""
+    head = {"apiVersion": value["apiVersion"], "kind": value["kind"], "metadata": value.get("metadata", {})}
+    return _encode({**head, **{name: part for name, part in value.items() if name not in head}})
+
+
 def encode_object(value: Object, revision: int) -> bytes:
     """The object as stored: `apiVersion`, `kind` and `metadata` in front, resourceVersion set to the revision."""
     metadata = {**value.get("metadata", {}), "resourceVersion": str(revision)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kaito.local.machinery.errors import FieldCause
+from kaito.local.machinery.errors import FieldCause, compact
 from kaito.local.store.records import Object
 
 FieldCauses = list[FieldCause]
@@ -30,7 +30,7 @@ def set_default(parent: Object, name: str, value: Any) -> None:
 
 
 def immutable(field: str, new: object, old: object) -> FieldCauses:
-    return [] if new == old else [FieldCause(field, "Invalid value: field is immutable")]
+    return [] if new == old else [FieldCause(field, f"Invalid value: {compact(new)}: field is immutable")]
 
 
 class Strategy:
@@ -39,6 +39,10 @@ class Strategy:
     requires_version_on_update = False
     """Whether an update must carry a resourceVersion (custom resources)."""
     deletes_return_object = False
+    default_propagation = ""
+    """What becomes of the dependents when a delete does not say; empty for the collector's usual way."""
+    lingers = False
+    """Whether a delete may take its time (`grace_seconds`)."""
     status_on_create = False
     """Whether a create keeps the status that it carries."""
     has_generation = False
@@ -55,9 +59,17 @@ class Strategy:
     def validate(self, obj: Object, old: Object | None) -> FieldCauses:
         return []
 
+    def counted(self, obj: Object) -> Object:
+        """The part of an object whose changes its generation counts."""
+        return {name: value for name, value in obj.items() if name not in ("metadata", "status")}
+
     def grace_seconds(self, obj: Object, asked: int | None) -> int:
         """Seconds between the delete and the end; 0 removes at once."""
         return 0
+
+    def deletion_finalizers(self) -> tuple[str, ...]:
+        """Finalizers that a delete adds, for work that comes before the end."""
+        return ()
 
     def to_storage(self, obj: Object) -> Object:
         """From the version of the request to the one that is stored; `apiVersion` is set by the caller."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 
 from kaito.local.apiserver.strategies.base import FieldCauses, Strategy, child, immutable, set_default
 from kaito.local.apiserver.strategies.pods import default_pod_spec
-from kaito.local.machinery.errors import FIELD_INVALID, FieldCause
+from kaito.local.machinery.errors import FIELD_FORBIDDEN, FIELD_INVALID, FIELD_TOO_LONG, FieldCause, compact
 from kaito.local.store.records import Object
 
 DEFAULT_TOLERATION_SECONDS = 300
@@ -45,10 +46,59 @@ class NodeStrategy(Strategy):
 
     status_on_create = True
 
+    def default(self, obj: Object) -> None:
+        status = obj.get("status") or {}
+        if status.get("capacity") and not status.get("allocatable"):
+            status["allocatable"] = dict(status["capacity"])
+
+
+class ReturnedStrategy(Strategy):
+    """A delete answers with the object as it was."""
+
+    deletes_return_object = True
+
+
+class EndpointsStrategy(Strategy):
+    def default(self, obj: Object) -> None:
+        for subset in obj.get("subsets") or []:
+            for port in subset.get("ports") or []:
+                set_default(port, "protocol", "TCP")
+
+
+class LimitRangeStrategy(Strategy):
+    """A limit that says what a container gets without asking says what it asks for, too."""
+
+    def default(self, obj: Object) -> None:
+        for limit in (obj.get("spec") or {}).get("limits") or []:
+            if limit.get("type") != "Container":
+                continue
+            usual = limit.get("default") or {}
+            for name, quantity in (limit.get("max") or {}).items():
+                usual.setdefault(name, quantity)
+            asked = {**usual, **(limit.get("defaultRequest") or {})}
+            for name, quantity in (limit.get("min") or {}).items():
+                asked.setdefault(name, quantity)
+            if usual:
+                limit["default"] = usual
+            if asked:
+                limit["defaultRequest"] = asked
+
+
+class PersistentVolumeStrategy(ReturnedStrategy):
+    def default(self, obj: Object) -> None:
+        host = (obj.get("spec") or {}).get("hostPath")
+        if isinstance(host, dict):
+            set_default(host, "type", "")
+
+    def prepare_create(self, obj: Object) -> None:
+        obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": obj["metadata"]["creationTimestamp"]}
+
 
 class PodStrategy(Strategy):
     """Starts Pending; is deleted in two steps, so that the node agent can end its containers in between."""
 
+    has_generation = True
+    lingers = True
     deletes_return_object = True
 
     def default(self, obj: Object) -> None:
@@ -96,6 +146,60 @@ class PodStrategy(Strategy):
         return int(obj["spec"].get("terminationGracePeriodSeconds", 30))
 
 
+CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
+CONFIG_KEY_RULE = (
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or "
+    "'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
+)
+DATA_LIMIT = 1024 * 1024
+
+
+def key_causes(field: str, data: Object) -> FieldCauses:
+    """A key becomes a file's name in a volume, and a variable's in an environment."""
+    causes: FieldCauses = []
+    for key in data:
+        told = ""
+        if len(key) > 253:
+            told = "must be no more than 253 characters"
+        elif not CONFIG_KEY.fullmatch(key):
+            told = CONFIG_KEY_RULE
+        elif key in (".", "..") or key.startswith(".."):
+            told = f"must not {'be' if key in ('.', '..') else 'start with'} '{'.' if key == '.' else '..'}'"
+        if told:
+            causes.append(FieldCause(f"{field}[{key}]", f"Invalid value: {compact(key)}: {told}"))
+    return causes
+
+
+class ConfigMapStrategy(Strategy):
+    def validate(self, obj: Object, old: Object | None) -> FieldCauses:
+        texts, blobs = obj.get("data") or {}, obj.get("binaryData") or {}
+        causes = key_causes("data", texts) + key_causes("binaryData", blobs)
+        for key in texts.keys() & blobs.keys():
+            told = f'Invalid value: "{key}": duplicate of key present in binaryData'
+            causes.append(FieldCause(f"data[{key}]", told))
+        size = sum(len(str(text).encode()) for text in texts.values()) + sum(
+            len(blob) * 3 // 4 for blob in blobs.values()
+        )
+        if size > DATA_LIMIT:
+            causes.append(FieldCause("", f"Too long: may not be more than {DATA_LIMIT} bytes", FIELD_TOO_LONG))
+        if old is not None and old.get("immutable"):
+            causes += immutable_data(obj, old, ("data", "binaryData"))
+        return causes
+
+
+def immutable_data(obj: Object, old: Object, fields: tuple[str, ...]) -> FieldCauses:
+    """What `immutable` promised: neither it nor the data changes."""
+    message = "Forbidden: field is immutable when `immutable` is set"
+    causes = [
+        FieldCause(field, message, FIELD_FORBIDDEN)
+        for field in fields
+        if (obj.get(field) or {}) != (old.get(field) or {})
+    ]
+    if not obj.get("immutable"):
+        causes.insert(0, FieldCause("immutable", message, FIELD_FORBIDDEN))
+    return causes
+
+
 class SecretStrategy(Strategy):
     def default(self, obj: Object) -> None:
         set_default(obj, "type", "Opaque")
@@ -108,6 +212,7 @@ class SecretStrategy(Strategy):
     def validate(self, obj: Object, old: Object | None) -> FieldCauses:
         causes: FieldCauses = []
         data = obj.get("data") or {}
+        causes += key_causes("data", data)
         for name, text in data.items():
             if not _is_base64(text):
                 causes.append(FieldCause(f"data[{name}]", "Invalid value: illegal base64 data", FIELD_INVALID))
@@ -116,10 +221,8 @@ class SecretStrategy(Strategy):
             causes.append(FieldCause(f"data[{key}]", "Required value", "FieldValueRequired"))
         if old is not None:
             causes += immutable("type", obj.get("type"), old.get("type"))
-            if old.get("immutable") and (data != (old.get("data") or {}) or not obj.get("immutable")):
-                causes.append(
-                    FieldCause("data", "Forbidden: field is immutable when `immutable` is set", "FieldValueForbidden")
-                )
+            if old.get("immutable"):
+                causes += immutable_data(obj, old, ("data",))
         return causes
 
 

@@ -19,9 +19,11 @@ class CrdStrategy(GenerationStrategy):
         set_default(names, "singular", kind.lower())
 
     def prepare_create(self, obj: Object) -> None:
-        metadata = obj["metadata"]
-        metadata["finalizers"] = list(dict.fromkeys([*(metadata.get("finalizers") or []), CLEANUP_FINALIZER]))
-        obj["status"] = establish(obj, metadata["creationTimestamp"])
+        obj["status"] = establish(obj, obj["metadata"]["creationTimestamp"])
+
+    def deletion_finalizers(self) -> tuple[str, ...]:
+        """Its objects go before it does."""
+        return (CLEANUP_FINALIZER,)
 
     def prepare_update(self, obj: Object, old: Object) -> None:
         obj["status"] = establish(obj, obj["metadata"]["creationTimestamp"])

@@ -18,6 +18,7 @@ NEW_TO_CORE = {
     "deprecatedLastTimestamp": "lastTimestamp",
     "deprecatedCount": "count",
 }
+REPORTER = ("reportingController", "reportingInstance")
 CORE_TO_NEW = {core: new for new, core in NEW_TO_CORE.items()}
 
 
@@ -32,7 +33,9 @@ class EventStrategy(Strategy):
     def from_storage(self, obj: Object, group: str) -> Object:
         if group != NEW_GROUP:
             return obj
-        return {CORE_TO_NEW.get(name, name): value for name, value in obj.items()}
+        renamed = {CORE_TO_NEW.get(name, name): value for name, value in obj.items()}
+        # The older group writes these though nobody set them.
+        return {name: value for name, value in renamed.items() if value or name not in REPORTER}
 
     def converts(self, group: str) -> bool:
         return group == NEW_GROUP

@@ -21,8 +21,6 @@ class ServiceStrategy(Strategy):
             set_default(port, "targetPort", port.get("port"))
         if spec["type"] == "ExternalName":
             return
-        set_default(spec, "ipFamilies", ["IPv4"])
-        set_default(spec, "ipFamilyPolicy", "SingleStack")
         set_default(spec, "internalTrafficPolicy", "Cluster")
         if spec["type"] in ("NodePort", "LoadBalancer"):
             set_default(spec, "externalTrafficPolicy", "Cluster")
@@ -31,9 +29,11 @@ class ServiceStrategy(Strategy):
 
     def prepare_create(self, obj: Object) -> None:
         obj["status"] = {"loadBalancer": {}}
+        _choose_families(obj["spec"])
 
     def prepare_update(self, obj: Object, old: Object) -> None:
         spec, before = obj["spec"], old.get("spec") or {}
+        _choose_families(spec)
         if spec["type"] != "ExternalName" and not spec.get("clusterIP") and before.get("clusterIP"):
             spec["clusterIP"] = before["clusterIP"]
             spec["clusterIPs"] = before.get("clusterIPs", [before["clusterIP"]])
@@ -52,6 +52,12 @@ class ServiceStrategy(Strategy):
         if old is not None and spec["type"] != "ExternalName" and (old.get("spec") or {}).get("clusterIP"):
             causes += immutable("spec.clusterIP", spec.get("clusterIP"), old["spec"]["clusterIP"])
         return causes
+
+
+def _choose_families(spec: Object) -> None:
+    if spec["type"] != "ExternalName":
+        set_default(spec, "ipFamilies", ["IPv4"])
+        set_default(spec, "ipFamilyPolicy", "SingleStack")
 
 
 def _port_causes(position: int, port: Object, *, several: bool) -> FieldCauses:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kaito.local.apiserver.strategies.base import FieldCauses, GenerationStrategy, child, immutable, set_default
 from kaito.local.apiserver.strategies.pods import default_pod_spec
-from kaito.local.machinery.errors import FieldCause
+from kaito.local.machinery.errors import FieldCause, compact
 from kaito.local.store.records import Object
 
 UID_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
@@ -31,6 +31,11 @@ class WorkloadStrategy(GenerationStrategy):
 
 
 class DeploymentStrategy(WorkloadStrategy):
+    """Its annotations are counted with its spec."""
+
+    def counted(self, obj: Object) -> Object:
+        return {**super().counted(obj), "annotations": obj["metadata"].get("annotations") or None}
+
     def default(self, obj: Object) -> None:
         super().default(obj)
         spec = obj["spec"]
@@ -73,20 +78,48 @@ class StatefulSetStrategy(WorkloadStrategy):
         retention = child(spec, "persistentVolumeClaimRetentionPolicy")
         set_default(retention, "whenDeleted", "Retain")
         set_default(retention, "whenScaled", "Retain")
+        for template in spec.get("volumeClaimTemplates") or []:
+            set_default(template, "apiVersion", "v1")
+            set_default(template, "kind", "PersistentVolumeClaim")
+            set_default(child(template, "spec"), "volumeMode", "Filesystem")
+            set_default(child(template, "status"), "phase", "Pending")
 
 
 class DaemonSetStrategy(WorkloadStrategy):
     def default(self, obj: Object) -> None:
         super().default(obj)
-        set_default(obj["spec"], "revisionHistoryLimit", 10)
+        spec = obj["spec"]
+        set_default(spec, "revisionHistoryLimit", 10)
+        strategy = child(spec, "updateStrategy")
+        set_default(strategy, "type", "RollingUpdate")
+        if strategy["type"] == "RollingUpdate":
+            set_default(child(strategy, "rollingUpdate"), "maxUnavailable", 1)
+            set_default(strategy["rollingUpdate"], "maxSurge", 0)
+
+
+class CronJobStrategy(GenerationStrategy):
+    def default(self, obj: Object) -> None:
+        spec = child(obj, "spec")
+        set_default(spec, "suspend", False)
+        template = child(child(child(spec, "jobTemplate"), "spec"), "template")
+        default_pod_spec(child(template, "spec"))
 
 
 class JobStrategy(WorkloadStrategy):
-    """Its selector is its own uid, unless `manualSelector` says otherwise."""
+    """Its selector is its own uid, unless `manualSelector` says otherwise.
+
+    A delete that does not say what becomes of its pods leaves them, as batch/v1 always did.
+    """
+
+    default_propagation = "Orphan"
 
     def default(self, obj: Object) -> None:
         super().default(obj)
         spec = obj["spec"]
+        labels = (spec["template"].get("metadata") or {}).get("labels")
+        if labels and not obj["metadata"].get("labels"):
+            obj["metadata"]["labels"] = dict(labels)
+        set_default(spec, "manualSelector", False)
         if spec.get("completions") is None and spec.get("parallelism") is None:
             spec["completions"] = 1
         set_default(spec, "parallelism", 1)
@@ -102,6 +135,10 @@ class JobStrategy(WorkloadStrategy):
         labels = child(child(spec["template"], "metadata"), "labels")
         labels.update(dict.fromkeys(UID_LABELS, metadata["uid"]))
         labels.update(dict.fromkeys(NAME_LABELS, metadata["name"]))
+        # In Kubernetes a Job without labels shares those of its template, and so gets these too.
+        own = metadata.get("labels") or {}
+        if own.items() <= labels.items():
+            metadata["labels"] = dict(labels)
         spec["selector"] = {"matchLabels": {UID_LABELS[0]: metadata["uid"]}}
 
     def validate(self, obj: Object, old: Object | None) -> FieldCauses:
@@ -109,7 +146,7 @@ class JobStrategy(WorkloadStrategy):
         spec = obj["spec"]
         policy = spec["template"]["spec"].get("restartPolicy")
         if policy not in ("Never", "OnFailure"):
-            message = f'Required value: valid values: "OnFailure", "Never" (it is "{policy}")'
+            message = 'Required value: valid values: "OnFailure", "Never"'
             causes.append(FieldCause("spec.template.spec.restartPolicy", message, "FieldValueRequired"))
         causes += _completion_causes(spec)
         if old is not None:
@@ -140,14 +177,13 @@ def _completion_causes(spec: Object) -> FieldCauses:
 
 def _selector_causes(spec: Object) -> FieldCauses:
     selector = spec.get("selector")
-    if not selector:
-        return [FieldCause("spec.selector", "Required value", "FieldValueRequired")]
+    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
+    message = f"Invalid value: {compact(labels)}: `selector` does not match template `labels`"
+    unmatched = FieldCause("spec.template.metadata.labels", message)
+    if selector is None:
+        return [FieldCause("spec.selector", "Required value", "FieldValueRequired"), unmatched]
     wanted = selector.get("matchLabels") or {}
-    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
     if not wanted and not selector.get("matchExpressions"):
-        message = "Invalid value: empty selector is invalid"
+        message = f"Invalid value: {compact(selector)}: empty selector is invalid for deployment"
         return [FieldCause("spec.selector", message)]
-    if any(labels.get(name) != value for name, value in wanted.items()):
-        message = "Invalid value: `selector` does not match template `labels`"
-        return [FieldCause("spec.template.metadata.labels", message)]
-    return []
+    return [unmatched] if any((labels or {}).get(name) != value for name, value in wanted.items()) else []
