@@ -113,9 +113,10 @@ async def test_in_steady_state_nothing_is_written(plane: ControlPlane) -> None:
     await wait_for(plane.client, ENDPOINTS, lambda all_: any(len(_ready(e)) == 2 for e in all_))
     await _settled(plane)
     before = plane.controllers.calls.copy()
-    # A touched object wakes every controller that looks at it; none has anything to write.
+    # A touched object wakes every controller that looks at it; none has anything to write. (A Deployment's annotations
+    # are counted in its generation, which its status answers.)
     for resource, name in ((DEPLOYMENTS, "web"), (SERVICES, "web")):
-        await plane.client.patch(resource, name, {"metadata": {"annotations": {"touched": "yes"}}}, "default")
+        await plane.client.patch(resource, name, {"metadata": {"labels": {"touched": "yes"}}}, "default")
     for pod in await _all(plane, PODS):
         await plane.client.patch(PODS, pod.metadata.name, {"metadata": {"annotations": {"touched": "yes"}}}, "default")
     await _settled(plane)

@@ -104,13 +104,10 @@ def _state(report: ContainerReport) -> dict[str, Any]:
 
 
 def _terminated(end: Exit) -> dict[str, Any]:
-    optional = {
-        "signal": end.signal,
-        "message": end.message,
-        "startedAt": _seconds(end.started_at),
-        "finishedAt": _seconds(end.finished_at),
-    }
-    return {"exitCode": end.code, "reason": end.reason, **{key: value for key, value in optional.items() if value}}
+    optional = {"signal": end.signal, "message": end.message}
+    times = {"startedAt": _seconds(end.started_at) or None, "finishedAt": _seconds(end.finished_at) or None}
+    known = {key: value for key, value in optional.items() if value}
+    return {"exitCode": end.code, "reason": end.reason, **known, **times}
 
 
 def _seconds(time: str) -> str:
@@ -159,7 +156,8 @@ def _condition(type_: str, holds: bool, reason: str, message: str) -> dict[str, 
 def _dated(condition: dict[str, Any], old: Sequence[Mapping[str, Any]], now: datetime) -> dict[str, Any]:
     before = next((c for c in old if c["type"] == condition["type"]), None)
     same = before is not None and before["status"] == condition["status"] and before.get("lastTransitionTime")
-    return {**condition, "lastTransitionTime": same if before is not None and same else timestamp(now)}
+    since = same if before is not None and same else timestamp(now)
+    return {**condition, "lastProbeTime": None, "lastTransitionTime": since}
 
 
 def qos_class(spec: Mapping[str, Any]) -> str:
