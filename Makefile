@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-chart soak check format bench docs reference tiny-model chart images clean
+.PHONY: help demo test test-chart soak check format bench docs reference tiny-model images clean
 
 help: ## show this text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,9 +45,6 @@ reference: $(STAMP) ## write anew what is made from the code: the chart, docs/re
 
 tiny-model: $(STAMP) ## train the built-in model again from its seed
 	@$(BIN)/python scripts/make_tiny_model.py
-
-chart: $(STAMP) ## write charts/kaito from the objects of kaito install
-	@$(BIN)/python scripts/make_chart.py
 
 images: ## build the images with docker, podman or buildah (ENGINE, REGISTRY and IMAGES say otherwise)
 	@$(PYTHON) scripts/build_images.py $(if $(ENGINE),--engine $(ENGINE)) $(if $(REGISTRY),--registry $(REGISTRY)) $(IMAGES)

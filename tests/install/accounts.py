@@ -90,7 +90,7 @@ def _taken_apart(rule: Object) -> list[Object]:
 
 
 def rendered(*settings: str) -> list[Object]:
-    return [render_namespace(NAMESPACE), *render(read_values([], settings), NAMESPACE)]
+    return [*render_namespace(NAMESPACE), *render(read_values([], settings), NAMESPACE)]
 
 
 async def grant(user: Client, objects: list[Object]) -> None:

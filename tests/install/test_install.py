@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kaito.api.crds import node_claim_crd
-from kaito.install.kinds import DEPLOYMENTS
+from kaito.install.kinds import DEPLOYMENTS, NAMESPACES
 from kaito.kube.client import Client
 from kaito.kube.resources import CRDS, NODES, untyped
 from kaito.local.scheduler import run_scheduler
@@ -76,6 +76,7 @@ async def test_install_again_change_and_uninstall(site: Site) -> None:
     assert "nodeclaims.karpenter.sh" in await site.names(RAW_CRDS), "claims are never deleted along"
     gone = await site.kaito("uninstall")
     assert gone.returncode == 0, gone.stderr
+    assert "need one to be deleted: default/served" in gone.stdout
     assert await site.names(DEPLOYMENTS, NAMESPACE) == set()
     assert await site.names(WORKSPACES, "default") == {"served"}
     refused = await site.kaito("uninstall", "--crds")
@@ -123,3 +124,24 @@ async def test_an_installation_of_helm_is_not_touched(site: Site, tmp_path: Path
     assert "belongs to the Helm release kaito-system/kaito" in done.stderr
     assert "helm upgrade kaito -n kaito-system" in done.stderr
     assert await site.names(RAW_CRDS) == set()
+
+
+async def test_a_running_operator_of_kaito_is_a_rival(site: Site) -> None:
+    image = "mcr.microsoft.com/aks/kaito/workspace:0.12.0"
+    pod = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": image}]}}
+    body = {"metadata": {"name": "kaito"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": pod}}
+    await site.user.create(DEPLOYMENTS, body, "default")
+    refused = await site.kaito("install", "--no-wait")
+    assert refused.returncode == 1
+    assert "kubectl -n default scale deployment kaito --replicas=0" in refused.stderr
+    await site.user.patch(DEPLOYMENTS, "kaito", {"spec": {"replicas": 0}}, "default")
+    assert (await site.kaito("install", "--no-wait")).returncode == 0
+
+
+async def test_a_namespace_that_is_there_stays_as_it_is(site: Site) -> None:
+    await site.user.create(NAMESPACES, {"metadata": {"name": "ours", "labels": {"team": "ml"}}})
+    done = await site.kaito("install", "--no-wait", "-n", "ours")
+    assert done.returncode == 0, done.stderr
+    labels = (await site.user.get(NAMESPACES, "ours"))["metadata"]["labels"]
+    assert "pod-security.kubernetes.io/enforce" not in labels
+    assert "kind: Namespace\n" not in (await site.kaito("install", "--dry-run", "-n", "kube-system")).stdout

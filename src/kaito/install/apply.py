@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterable
 
 from kaito.api.workspace import GROUP
@@ -16,6 +17,8 @@ from kaito.kube.errors import ApiError, NotFound
 from kaito.kube.resources import WORKSPACES
 
 FIELD_MANAGER = "kaito-install"
+RIVAL = re.compile(r"/kaito/workspace(?:[:@]|$)")
+"""The image of KAITO's own operator, in whatever registry."""
 HELM_RELEASE = "meta.helm.sh/release-name"
 HELM_NAMESPACE = "meta.helm.sh/release-namespace"
 PAUSE = 1.0
@@ -26,6 +29,18 @@ async def foreign_crds(client: Client) -> frozenset[str]:
     """Names of the CRDs in the cluster that an installation by `kaito install` did not make."""
     listing = await client.list(kinds.CRDS)
     return frozenset(crd["metadata"]["name"] for crd, _ in listing.items if not _is_ours(crd))
+
+
+async def refuse_rival(client: Client) -> None:
+    """Raises Refused while an operator of KAITO itself runs: two would undo each other's work on each Workspace."""
+    listing = await client.list(kinds.DEPLOYMENTS)
+    for deployment, _ in listing.items:
+        spec, metadata = deployment["spec"], deployment["metadata"]
+        images = [container.get("image", "") for container in spec["template"]["spec"].get("containers", [])]
+        if spec.get("replicas", 1) and any(RIVAL.search(image) for image in images):
+            where, name = metadata["namespace"], metadata["name"]
+            hint = f"stop it first: kubectl -n {where} scale deployment {name} --replicas=0"
+            raise Refused(f"KAITO's own operator acts on Workspaces here: deployment {where}/{name}", hint)
 
 
 async def install(client: Client, objects: list[Object], tell: Tell) -> None:
@@ -57,8 +72,10 @@ async def uninstall(client: Client, tell: Tell, *, crds: bool) -> bool:
     Raises Refused with `crds` while there are Workspaces: they would go with their CRD.
     """
     found = [old async for old in installed(client)]
-    if crds:
-        await _refuse_workspaces(client)
+    workspaces = await _workspaces(client)
+    if workspaces and crds:
+        hint = "delete them first, while the operator runs, or uninstall without --crds"
+        raise Refused(f"Workspaces would be lost with workspaces.{GROUP}: {_some(workspaces)}", hint)
     doomed = [old for old in reversed(found) if crds or old["kind"] != "CustomResourceDefinition"]
     for old in doomed:
         await _delete(client, old)
@@ -66,6 +83,8 @@ async def uninstall(client: Client, tell: Tell, *, crds: bool) -> bool:
     for old in found:
         if old not in doomed:
             tell(f"{title(old)} kept; --crds deletes it")
+    if doomed and workspaces:
+        tell(f"Workspaces go on serving without an operator, and need one to be deleted: {_some(workspaces)}")
     return bool(doomed)
 
 
@@ -140,16 +159,16 @@ async def _refuse_helm(client: Client, objects: list[Object]) -> None:
             raise Refused(f"{title(body)} belongs to the Helm release {where}/{release}", hint)
 
 
-async def _refuse_workspaces(client: Client) -> None:
+async def _workspaces(client: Client) -> list[str]:
     try:
         listing = await client.list(WORKSPACES)
     except NotFound:
-        return
-    names = [f"{item.metadata.namespace}/{item.metadata.name}" for item, _ in listing.items]
-    if names:
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        hint = "delete them first, while the operator runs, or uninstall without --crds"
-        raise Refused(f"Workspaces would be lost with workspaces.{GROUP}: {shown}", hint)
+        return []
+    return [f"{item.metadata.namespace}/{item.metadata.name}" for item, _ in listing.items]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 async def _until_served(client: Client, crd: Object, patience: float = 60.0) -> None:

@@ -68,14 +68,12 @@ def render(
     return [copy.deepcopy(one) for one in made]  # values that are shared would become YAML anchors
 
 
-def render_namespace(namespace: str) -> Object:
-    """Restricted: all pods of the suite may run there, and nothing that asks for more."""
-    level = "restricted"
-    return {
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": level}},
-    }
+def render_namespace(namespace: str) -> list[Object]:
+    """Restricted: all pods of the suite may run there, and nothing that asks for more. None for the cluster's own."""
+    if namespace == "default" or namespace.startswith("kube-"):
+        return []
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}]
 
 
 def as_yaml(objects: Iterable[Object]) -> str:

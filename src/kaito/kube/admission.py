@@ -80,7 +80,7 @@ async def serve_admission(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, host, port, ssl_context=tls)
+    site = web.TCPSite(runner, host or None, port, ssl_context=tls)
     await site.start()
     address = runner.addresses[0]
     return int(address[1])

@@ -68,7 +68,8 @@ class ProvisionerConfig:
     workers: int = WORKERS
     metrics_port: int = 0
     health_port: int = 0
-    bind: str = "0.0.0.0"  # noqa: S104 - probes and metrics are read from outside the pod
+    bind: str = ""
+    """The address of these ports; empty: every address, of IPv4 and of IPv6, as a pod has them."""
 
     @property
     def policy(self) -> Policy:

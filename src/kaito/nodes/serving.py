@@ -48,7 +48,7 @@ async def _serving(application: web.Application, bind: str, port: int) -> AsyncI
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, bind, port).start()
+        await web.TCPSite(runner, bind or None, port).start()
         yield
     finally:
         await runner.cleanup()

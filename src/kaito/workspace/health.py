@@ -17,7 +17,7 @@ async def serve_health(
         runner = web.AppRunner(_app(is_ready), access_log=None)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, host or None, port).start()
 
 
 def _app(is_ready: Callable[[], bool]) -> web.Application:

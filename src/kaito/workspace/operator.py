@@ -68,7 +68,8 @@ class OperatorConfig:
     weights_storage_class: str = ""
     """Of the volumes that weights are fetched into; empty: the node's own disk."""
     node_classes: Sequence[str] = ()
-    host: str = "0.0.0.0"  # noqa: S104 - health and metrics are read from outside the pod
+    host: str = ""
+    """The address of the ports; empty: every address, of IPv4 and of IPv6, as a pod has them."""
     metrics_port: int = 0
     health_port: int = 0
     webhook_port: int = 0

@@ -56,7 +56,7 @@ def install(
         typer.echo(values_yaml().rstrip())
         return
     patience = parse_duration(timeout)
-    first = [render_namespace(namespace)] if create_namespace else []
+    first = render_namespace(namespace) if create_namespace else []
     try:
         chosen = read_values(values or [], settings or [])
         if dry_run:
@@ -77,12 +77,16 @@ def install(
 async def _install(
     client: Client, namespace: str, first: list[dict[str, Any]], values: dict[str, Any], patience: float | None
 ) -> None:
-    from kaito.install.apply import foreign_crds, wait_ready
+    from kaito.install.apply import foreign_crds, refuse_rival, wait_ready
     from kaito.install.apply import install as install_objects
+    from kaito.install.kinds import NAMESPACES
     from kaito.install.render import render
 
+    await refuse_rival(client)
     foreign = await foreign_crds(client)
     objects = render(values, namespace, is_free=lambda crd: crd not in foreign)
+    if await client.find(NAMESPACES, namespace) is not None:
+        first = []  # it is the user's, labels and all
     await install_objects(client, [*first, *objects], typer.echo)
     if patience is not None:
         await wait_ready(client, objects, patience, typer.echo)

@@ -89,7 +89,7 @@ def operator(
     ] = "kaito-operator",
     metrics_port: Annotated[int, typer.Option(help="Where /metrics is served; 0 is nowhere.")] = 0,
     health_port: Annotated[int, typer.Option(help="Where /healthz and /readyz are served; 0 is nowhere.")] = 0,
-    host: Annotated[str, typer.Option(help="The address that these ports are on.")] = "0.0.0.0",  # noqa: S104 - a pod is reached from outside
+    host: Annotated[str, typer.Option(help="The address that these ports are on; all.", show_default=False)] = "",
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     log_level: LogLevel = "info",
