@@ -29,10 +29,6 @@ KEYS = {True: "training_config.yaml", False: "inference_config.yaml"}
 Other = tuple[InstanceType, Estimate, Price | None]
 
 
-class DoesNotFit(CommandError):
-    code = 3
-
-
 @dataclass(frozen=True)
 class World:
     """What is there already: ConfigMaps by name, and nodes; None where nobody looked."""
@@ -73,10 +69,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """`model_folder` holds the model's config and weights; `is_offline`: nothing is fetched."""
+    """`model_folder` or `model_image` hold the model's config and weights; `is_offline`: nothing is fetched."""
 
     context: int | None = None
     model_folder: Path | None = None
+    model_image: str = ""
     is_offline: bool = False
     region: str = ""
 
@@ -109,7 +106,7 @@ def make_plan(where: str, manifest: dict[str, Any], world: World, options: PlanO
     if instance is None:
         if not workspace.resource.instanceType:
             raise _without_nodes(where, workspace)
-        raise UsageError(
+        raise CommandError(
             f"{where}: {workspace.resource.instanceType} is not known, so nothing can be planned on it",
             "`kaito skus` lists the known ones; --instance-types FILE brings your own",
         )
@@ -197,9 +194,9 @@ def _rules(workspace: Workspace) -> Rules:
     )
 
 
-def _without_nodes(where: str, workspace: Workspace) -> UsageError:
+def _without_nodes(where: str, workspace: Workspace) -> CommandError:
     labels = ",".join(f"{k}={v}" for k, v in match_labels(workspace.resource.labelSelector).items())
-    return UsageError(
+    return CommandError(
         f"{where}: no instance type is given, and no nodes are known that carry {labels}",
         "name resource.instanceType; or, for nodes that exist, add --cluster, or their manifests with -f",
     )
@@ -207,6 +204,10 @@ def _without_nodes(where: str, workspace: Workspace) -> UsageError:
 
 def _described(model: Model, options: PlanOptions) -> Model:
     """With the figures of its config, where the catalogue has none."""
+    if options.model_image:
+        from kaito.cli.plan_image import read_image  # aiohttp, which no other plan needs
+
+        return read_image(model, options.model_image)
     if options.model_folder is None and model.figures is not None:
         return model
     from kaito.catalog import hub  # its HTTP client is not needed for a model of the catalogue

@@ -10,13 +10,17 @@ from kaito.api.core import Node
 from kaito.api.validation import match_labels
 from kaito.api.workspace import Workspace
 from kaito.catalog.instances import InstanceType
-from kaito.cli.errors import UsageError
+from kaito.cli.errors import CommandError, UsageError
 
 if TYPE_CHECKING:
     from kaito.kube.client import Client
 
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 REGION = "topology.kubernetes.io/region"
+
+
+class DoesNotFit(CommandError):
+    code = 3
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Nodes:
 
 
 def nodes_for(workspace: Workspace, nodes: tuple[Node, ...] | None, *, is_cluster: bool) -> Nodes | None:
-    """None where nobody looked. Raises UsageError for nodes that cannot be taken for one kind."""
+    """None where nobody looked. Raises DoesNotFit where none is ready, UsageError for nodes of several kinds."""
     if nodes is None:
         return None
     labels = match_labels(workspace.resource.labelSelector)
@@ -52,7 +56,7 @@ def nodes_for(workspace: Workspace, nodes: tuple[Node, ...] | None, *, is_cluste
 
     found = shared_instance(carrying, labels, workspace.resource.partition)
     if isinstance(found, Cause):
-        raise UsageError(found.message, found.hint)
+        raise (UsageError if found.is_final else DoesNotFit)(found.message, found.hint)
     names = sorted(node.metadata.name for node in carrying if _is_ready(node))
     return Nodes(tuple(names), found, is_all=True)
 

@@ -174,6 +174,12 @@ def plan(
     model_folder: Annotated[
         Path | None, typer.Option("--model-folder", help="A folder with the model's config and weights.")
     ] = None,
+    model_image: Annotated[
+        str,
+        typer.Option(
+            "--model-image", help="An OCI artifact with the model's files, each a layer of its own.", show_default=False
+        ),
+    ] = "",
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing of models that are not known.")] = False,
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Read nodes and the ConfigMaps that are named from the cluster.")
@@ -186,7 +192,8 @@ def plan(
 
     Exit 0: it fits, 3: it does not, 2: the manifest is wrong.
     """
-    from kaito.cli.plan import DoesNotFit, PlanOptions, make_plan, read_workspaces, world_of
+    from kaito.cli.plan import PlanOptions, make_plan, read_workspaces, world_of
+    from kaito.cli.plan_nodes import DoesNotFit
     from kaito.cli.plan_text import as_data, as_text
 
     _take_own_types(instance_types_file)
@@ -195,7 +202,7 @@ def plan(
     world = world_of(manifests)
     if cluster or kubeconfig or context:
         world = _with_cluster(world, manifests, Connection(kubeconfig, context, namespace))
-    options = PlanOptions(context_length, model_folder, offline, region)
+    options = PlanOptions(context_length, model_folder, model_image, offline, region)
     plans = [make_plan(where, manifest, world, options) for where, manifest in workspaces]
     if output == "text":
         typer.echo("\n\n".join(as_text(one, tokens) for one in plans))
