@@ -86,6 +86,7 @@ async def test_a_selector_limits_what_it_sees(client: Client) -> None:
         assert log.calls == [("a", "added"), ("a", "deleted")]
 
 
+@pytest.mark.embedded
 async def test_a_server_that_restarts_loses_and_repeats_nothing(cluster: Cluster, client: Client) -> None:
     for name in ("kept", "changed", "deleted"):
         await client.create(CONFIG_MAPS, body(name), "default")

@@ -4,49 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kaito.api.crds import machine_crd, node_claim_crd, node_pool_crd, workspace_crd
 from kaito.kube.client import Client
 from kaito.kube.resources import CRDS, untyped
 from kaito.workspace.operator import Operator, OperatorConfig
 from tests.support.cluster import Cluster
-from tests.support.real_cluster import RealCluster, assets
+from tests.support.either_cluster import CRDS_OF_TESTS, cluster, real_cluster
+from tests.support.real_cluster import RealCluster
 from tests.workspace.node_side import SECRETS, WORKSPACES, NodeSide, until
 
-CRDS_OF_TESTS = (workspace_crd(), node_claim_crd(), machine_crd(), node_pool_crd())
-IN_NAMESPACE = (
-    "apis/kaito.sh/v1beta1/namespaces/default/workspaces",
-    *(f"apis/apps/v1/namespaces/default/{kind}" for kind in ("deployments", "statefulsets")),
-    *(f"api/v1/namespaces/default/{kind}" for kind in ("pods", "configmaps", "secrets", "services", "events")),
-    "apis/batch/v1/namespaces/default/jobs",
-    "apis/coordination.k8s.io/v1/namespaces/default/leases",
-)
-OF_CLUSTER = (
-    *(f"apis/karpenter.sh/{kind}" for kind in ("v1/nodepools", "v1/nodeclaims", "v1alpha5/machines")),
-    "api/v1/nodes",
-    "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
-)
-
-
-def wipe(cluster: RealCluster) -> None:
-    """Remove what tests made, finalizers or not; nobody collects garbage here."""
-    for path in (*OF_CLUSTER[::-1], *IN_NAMESPACE):
-        for item in cluster.request("GET", f"/{path}").json().get("items") or ():
-            name = item["metadata"]["name"]
-            if name in ("kubernetes", "kube-root-ca.crt"):
-                continue
-            if item["metadata"].get("finalizers"):
-                merge = {"Content-Type": "application/merge-patch+json"}
-                cluster.request("PATCH", f"/{path}/{name}", {"metadata": {"finalizers": None}}, merge)
-            cluster.request("DELETE", f"/{path}/{name}", {"gracePeriodSeconds": 0, "propagationPolicy": "Background"})
-
+__all__ = ["cluster", "real_cluster", "stage"]
 
 Job = Callable[[], Awaitable[None]]
 
@@ -114,38 +87,6 @@ class Stage:
                 await task
         for client in self.clients:
             await client.close()
-
-
-@pytest.fixture(scope="session")
-def real_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster | None]:
-    """A real kube-apiserver for all tests where KUBEBUILDER_ASSETS names one; None elsewhere."""
-    programs = assets()
-    if programs is None:
-        yield None
-        return
-    running = RealCluster(programs, tmp_path_factory.mktemp("real") / "home")
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def cluster(
-    request: pytest.FixtureRequest, real_cluster: RealCluster | None, tmp_path: Path
-) -> Iterator[Cluster | RealCluster]:
-    """The real API server, wiped, where there is one; else an embedded one of this test's own."""
-    if real_cluster is not None:
-        if request.node.get_closest_marker("embedded"):
-            pytest.skip("needs what only the embedded API server has")
-        for crd in CRDS_OF_TESTS:
-            real_cluster.create_crd(crd)
-        wipe(real_cluster)
-        yield real_cluster
-        return
-    running = Cluster(tmp_path / "home")
-    running.start()
-    yield running
-    running.stop()
 
 
 @pytest.fixture
