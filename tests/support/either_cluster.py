@@ -21,6 +21,7 @@ IN_NAMESPACE = (
     *(f"api/v1/namespaces/default/{kind}" for kind in ("pods", "configmaps", "secrets", "services", "events")),
     "apis/batch/v1/namespaces/default/jobs",
     "apis/coordination.k8s.io/v1/namespaces/default/leases",
+    "api/v1/namespaces/kaito-system/configmaps",
 )
 OF_CLUSTER = (
     *(f"apis/karpenter.sh/{kind}" for kind in ("v1/nodepools", "v1/nodeclaims", "v1alpha5/machines")),

@@ -42,7 +42,7 @@ async def until_rank(stage: Stage, wanted: int) -> None:
 
 
 async def test_the_operators_namespace_gives_defaults_and_the_workspaces_own_comes_first(stage: Stage) -> None:
-    await stage.user.create(NAMESPACES, {"metadata": {"name": OWN}})
+    await stage.user.create_if_absent(NAMESPACES, {"metadata": {"name": OWN}})
     await stage.user.create(CONFIG_MAPS, defaults(4), OWN)
     stage.operate()
     await stage.push_secret()
@@ -55,7 +55,7 @@ async def test_the_operators_namespace_gives_defaults_and_the_workspaces_own_com
 
 
 async def test_an_operator_of_one_namespace_reads_its_own_too(stage: Stage) -> None:
-    await stage.user.create(NAMESPACES, {"metadata": {"name": OWN}})
+    await stage.user.create_if_absent(NAMESPACES, {"metadata": {"name": OWN}})
     await stage.user.create(CONFIG_MAPS, defaults(4), OWN)
     stage.operate(namespace="default")
     await stage.push_secret()
@@ -64,7 +64,7 @@ async def test_an_operator_of_one_namespace_reads_its_own_too(stage: Stage) -> N
 
 
 async def test_defaults_that_are_wrong_are_told_with_the_place(stage: Stage) -> None:
-    await stage.user.create(NAMESPACES, {"metadata": {"name": OWN}})
+    await stage.user.create_if_absent(NAMESPACES, {"metadata": {"name": OWN}})
     wrong = {
         **defaults(4),
         "data": {
@@ -81,7 +81,7 @@ async def test_defaults_that_are_wrong_are_told_with_the_place(stage: Stage) -> 
 
 
 async def test_changed_defaults_train_nothing_again(stage: Stage) -> None:
-    await stage.user.create(NAMESPACES, {"metadata": {"name": OWN}})
+    await stage.user.create_if_absent(NAMESPACES, {"metadata": {"name": OWN}})
     stage.operate()
     stage.play(stage.side.run)
     await stage.push_secret()
