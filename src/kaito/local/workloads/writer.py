@@ -22,7 +22,7 @@ from kaito.local.workloads.plan import Action, Announce, Create, Delete, Patch, 
 
 PATIENCE = 10.0
 """Seconds after which an unseen deletion is no longer waited for: the watch may have been cut just then."""
-CREATED_EVENTS = {"Pod": "pod", "PersistentVolumeClaim": "claim", "ReplicaSet": "replica set"}
+CREATED_EVENTS = {"Pod": "pod", "PersistentVolumeClaim": "claim"}
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class Writer:
             self._announcer.announce(about, Announce("FailedCreate", f"Error creating: {error.message}", "Warning"))
             raise
         self._remember(parent, action.resource, made.metadata)
-        kind = CREATED_EVENTS.get(action.resource.kind)
-        if kind:
-            self._announcer.announce(about, Announce("SuccessfulCreate", f"Created {kind}: {made.metadata.name}"))
+        event = created_event(action, made.metadata.name)
+        if event:
+            self._announcer.announce(about, event)
 
     async def _delete(self, parent: str, action: Delete) -> None:
         name, namespace = action.name, action.namespace
@@ -117,6 +117,15 @@ class Writer:
         store, key = self._informers.of(resource).store, object_key(metadata.namespace, metadata.name)
         store.observe_own_write(key, metadata.resourceVersion)
         self._unseen.setdefault(parent, []).append(_Unseen(store, key))
+
+
+def created_event(action: Create, name: str) -> Announce | None:
+    """As Kubernetes tells it: of a new ReplicaSet, how far it was scaled."""
+    if action.resource.kind == "ReplicaSet":
+        replicas = (action.body.get("spec") or {}).get("replicas", 1)
+        return Announce("ScalingReplicaSet", f"Scaled up replica set {name} from 0 to {replicas}")
+    kind = CREATED_EVENTS.get(action.resource.kind)
+    return Announce("SuccessfulCreate", f"Created {kind}: {name}") if kind else None
 
 
 def reference(resource: Resource[Any], metadata: ObjectMeta) -> Reference:

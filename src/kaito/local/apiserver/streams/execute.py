@@ -35,6 +35,8 @@ class Wanted:
     stdout: bool
     stderr: bool
     tty: bool
+    joins: bool = False
+    """An attach: it joins what runs, and how that ends is the pod's to tell, not the stream's."""
 
     @property
     def streams(self) -> set[str]:
@@ -45,7 +47,7 @@ class Wanted:
 
 async def serve_command(backend: PodBackend, request: web.BaseRequest, call: Call, pod: Object) -> web.StreamResponse:
     """Raises StatusError while this can still be an HTTP answer; later ends go over the error stream."""
-    wanted = _wanted(request.query)
+    wanted = _wanted(request.query, joins=call.subresource == "attach")
     container = chosen_container(call, pod, request.query.get("container", ""))
     if call.subresource == "exec" and not wanted.command:
         raise errors.bad_request("you must specify at least one command for the container")
@@ -66,11 +68,11 @@ async def serve_command(backend: PodBackend, request: web.BaseRequest, call: Cal
         await command.kill()
 
 
-def _wanted(query: MultiMapping[str]) -> Wanted:
+def _wanted(query: MultiMapping[str], *, joins: bool) -> Wanted:
     def flag(name: str) -> bool:
         return query.get(name, "") in ("true", "True", "1", "t")
 
-    return Wanted(query.getall("command", []), flag("stdin"), flag("stdout"), flag("stderr"), flag("tty"))
+    return Wanted(query.getall("command", []), flag("stdin"), flag("stdout"), flag("stderr"), flag("tty"), joins)
 
 
 async def _open(backend: PodBackend, call: Call, container: str, wanted: Wanted) -> ExecStream:
@@ -143,7 +145,7 @@ async def _relay(
         await asyncio.wait([outputs, gone], return_when=asyncio.FIRST_COMPLETED)
         if outputs.done() and not outputs.exception():
             with suppress(StreamError):
-                await channels.finish(exit_status(outputs.result()))
+                await channels.finish(exit_status(0 if wanted.joins else outputs.result()))
     finally:
         tasks = [*inputs, outputs, gone]
         for task in tasks:
