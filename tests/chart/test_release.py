@@ -50,7 +50,8 @@ def test_install_upgrade_roll_back_and_uninstall(helm: Any, cluster: Cluster) ->
     helm.rollback("kaito", version=1)
     assert names(cluster, DEPLOYMENTS) == {"kaito-operator", "kaito-provisioner"}
     assert replicas(cluster) == 1
-    workspace(cluster)
+    assert cluster.request("DELETE", WEBHOOK).code == 200  # the test's bundle is no certificate
+    post_workspace(cluster)
     helm.uninstall("kaito")
     assert names(cluster, DEPLOYMENTS) == set()
     assert names(cluster, "/apis/kaito.sh/v1beta1/workspaces") == {"kept"}
@@ -64,7 +65,7 @@ def bundle(cluster: Cluster) -> None:
     assert cluster.request("PATCH", f"{WEBHOOK}?fieldManager=kaito-workspace", patch, headers).code == 200
 
 
-def workspace(cluster: Cluster) -> None:
+def post_workspace(cluster: Cluster) -> None:
     body = {
         "apiVersion": "kaito.sh/v1beta1",
         "kind": "Workspace",
@@ -72,8 +73,6 @@ def workspace(cluster: Cluster) -> None:
         "resource": {"instanceType": "Standard_NC6s_v3", "labelSelector": {"matchLabels": {"a": "b"}}},
         "inference": {"preset": {"name": "tiny-phi-3"}},
     }
-    off = cluster.request("DELETE", WEBHOOK)  # the test's bundle is no certificate
-    assert off.code == 200
     assert cluster.request("POST", "/apis/kaito.sh/v1beta1/namespaces/default/workspaces", body).code == 201
 
 
