@@ -35,6 +35,7 @@ FILES = {
     "/some/model/resolve/main/config.json": json.dumps(CONFIG).encode(),
     "/some/model/resolve/main/model.safetensors.index.json": b'{"metadata": {"total_size": 123456}}',
     "/some/single/resolve/main/config.json": json.dumps(CONFIG).encode(),
+    "/some/bare/resolve/main/config.json": json.dumps(CONFIG).encode(),
     "/some/single/resolve/main/model.safetensors": b"x" * 777,
     "/some/short/resolve/main/config.json": b'{"hidden_size": 8}',
     "/some/short/resolve/main/model.safetensors": b"x",
@@ -106,6 +107,7 @@ def test_a_token_opens_a_gated_model(endpoint: str, tmp_path: Path) -> None:
     ("name", "kind", "says"),
     [
         pytest.param("some/nothing", ModelNotFound, "has no config.json", id="unknown"),
+        pytest.param("some/bare", ModelNotFound, "no safetensors weights", id="no weights that can be used"),
         pytest.param("some/broken", HubUnreachable, "is not JSON", id="not JSON"),
     ],
 )

@@ -100,6 +100,11 @@ def test_a_config_that_is_not_there_is_a_warning() -> None:
     assert "ConfigMap mine is not among the manifests" in plan(text).stdout
 
 
+def test_the_suites_own_defaults_may_be_named_without_being_there() -> None:
+    text = EXAMPLE.read_text().replace("method: qlora", "method: qlora\n  config: qlora-params-template")
+    assert "ConfigMap" not in plan(text).stdout
+
+
 def test_an_unknown_model_offline_ends_with_1_and_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     text = EXAMPLE.read_text().replace("phi-3-mini-128k-instruct", "someone/some-model")

@@ -13,6 +13,7 @@ from kaito.catalog.models import Model, find_model
 from kaito.estimate.advice import admission_advice, advise, remarks
 from kaito.estimate.request import epochs_of, estimate_request, read_request, served_after
 from kaito.workspace.observe import Observed
+from kaito.workspace.plan.inputs import resolve_config
 from kaito.workspace.plan.sizing import plan_sizing
 from tests.workspace.builders import INFERENCE, NOW, SETTINGS, TUNING, changed
 
@@ -118,7 +119,10 @@ def test_the_controller_sizes_with_the_same_numbers(base: dict[str, Any], preset
     one = workspace(base, **{f"{kind}__preset__name": preset, f"{kind}__config": "mine"})
     key = "training_config.yaml" if kind == "tuning" else "inference_config.yaml"
     config = ConfigMap(metadata=ObjectMeta(name="mine"), data={key: text})
-    sizing = plan_sizing(Observed(workspace=one, now=NOW, settings=SETTINGS, user_config=config))  # type: ignore[arg-type]
+    observed = Observed(workspace=one, now=NOW, settings=SETTINGS, user_config=config)  # type: ignore[arg-type]
+    resolved, cause = resolve_config(observed)
+    assert cause is None
+    sizing = plan_sizing(observed, resolved)
     found = model(preset)
     assert sizing.estimate == estimate_request(read_request(one, found, text), found, type_of("Standard_NC6s_v3"))
     assert sizing.estimate != estimate_request(read_request(one, found), found, type_of("Standard_NC6s_v3"))

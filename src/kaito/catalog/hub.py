@@ -82,8 +82,17 @@ class Hub(msgspec.Struct, frozen=True):
         try:
             return _total_size(self._json(model, INDEX), model.huggingface)
         except ModelNotFound:
+            return self._single_file(model)
+
+    def _single_file(self, model: Model) -> int:
+        try:
             with self._open(model, SINGLE) as answer:
                 return int(answer.headers.get("Content-Length") or 0)
+        except ModelNotFound as error:
+            message = f"{model.huggingface} at {model.revision} has a config and no safetensors weights"
+            raise ModelNotFound(
+                message, "choose a repository with them, or convert it and use --model-folder"
+            ) from error
 
     def _json(self, model: Model, file: str) -> dict[str, Any]:
         with self._open(model, file) as answer:

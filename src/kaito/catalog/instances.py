@@ -48,7 +48,7 @@ class InstanceType(msgspec.Struct, frozen=True):
     price_note: str = ""
     """Region, date and source of the price."""
     status: str = ""
-    """"retired", "retiring" or "unverified" for what is not offered as an alternative."""
+    """"retired", "retiring", "unverified" or "attached": not offered as an alternative, and `note` says why."""
     note: str = ""
     """What a person who chooses this type should know."""
 

@@ -24,6 +24,7 @@ from kaito.estimate import Estimate
 from kaito.estimate.advice import advise, remarks
 from kaito.estimate.alternatives import alternatives
 from kaito.estimate.request import Request, epochs_of, estimate_request, read_request
+from kaito.workspace.names import DEFAULT_CONFIGS
 
 KEYS = {True: "training_config.yaml", False: "inference_config.yaml"}
 Other = tuple[InstanceType, Estimate, Price | None]
@@ -228,6 +229,8 @@ def _config(workspace: Workspace, model: Model, world: World) -> tuple[str, list
     name = work.config if work else ""
     if not name:
         return "", []
+    if name not in world.configs and name in DEFAULT_CONFIGS:
+        return "", []  # the suite's own, which it takes without being told
     if name not in world.configs:
         hint = "defaults are planned with" if world.is_cluster else "defaults are planned with; --cluster reads it"
         where = "neither among the manifests nor in the cluster" if world.is_cluster else "not among the manifests"

@@ -30,7 +30,7 @@ def plan(observed: Observed) -> Plan:
     inputs = plan_inputs(observed)
     if inputs.cause is not None:
         return _plan_fault(observed, inputs.cause)
-    sizing = plan_sizing(observed)
+    sizing = plan_sizing(observed, inputs.config_text)
     if sizing.cause is not None:
         return _plan_fault(observed, sizing.cause, sizing)
     nodes = plan_nodes(observed, sizing)

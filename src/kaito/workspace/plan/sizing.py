@@ -11,7 +11,6 @@ from kaito.estimate import Estimate
 from kaito.estimate.hardware import BUILT_IN
 from kaito.estimate.request import estimate_request, read_request
 from kaito.workspace.causes import Cause
-from kaito.workspace.names import config_key
 from kaito.workspace.observe import Observed
 from kaito.workspace.plan.byo import existing_instance
 from kaito.workspace.references import named_preset
@@ -57,8 +56,8 @@ class Sizing:
         )
 
 
-def plan_sizing(observed: Observed) -> Sizing:
-    """From a Workspace that has been found valid."""
+def plan_sizing(observed: Observed, config_text: str = "") -> Sizing:
+    """From a Workspace that has been found valid; without `config_text` the preset's own defaults count."""
     workspace = observed.workspace
     preset = named_preset(workspace)
     asked = workspace.resource.count or 1
@@ -73,7 +72,7 @@ def plan_sizing(observed: Observed) -> Sizing:
     sized = Sizing(model, instance, None, asked, instance.gpu_count, instance.resource or GPU_RESOURCE)
     if not instance.gpu_memory_mib:
         return sized
-    estimate = _estimate(observed, model, instance)
+    estimate = estimate_request(read_request(workspace, model, config_text), model, instance)
     cause = None if _may_fit(workspace, model, instance, estimate) else _cause_of_misfit(workspace, estimate)
     return replace(sized, estimate=estimate, nodes=max(estimate.nodes, _least(estimate, asked)), cause=cause)
 
@@ -103,7 +102,8 @@ def _may_fit(workspace: Workspace, model: Model, instance: InstanceType, estimat
 def _cause_of_misfit(workspace: Workspace, estimate: Estimate) -> Cause | None:
     if estimate.fits or ANNOTATION_BYPASS_CHECKS in workspace.metadata.annotations:
         return None
-    hint = f"Choose an instance type with more GPU memory, or add the annotation {ANNOTATION_BYPASS_CHECKS}."
+    lacking = "more GPU memory" if estimate.per_gpu_bytes > estimate.usable_bytes else "newer GPUs, or another method"
+    hint = f"Choose an instance type with {lacking}, or add the annotation {ANNOTATION_BYPASS_CHECKS}."
     return Cause("InsufficientGPUMemory", estimate.why, hint, "you", is_final=True)
 
 
@@ -119,12 +119,6 @@ def cause_of_smallness(workspace: Workspace, sizing: Sizing) -> Cause | None:
     message = f"The weights of {name} take {_gi(sizing.weights_bytes)}, and {count} x {instance.name} has {_gi(there)}"
     hint = f"Choose larger nodes, or add the annotation {ANNOTATION_BYPASS_CHECKS}."
     return Cause("InsufficientGPUMemory", message, hint, "you", is_final=True)
-
-
-def _estimate(observed: Observed, model: Model, instance: InstanceType) -> Estimate:
-    config = observed.user_config
-    text = config.data.get(config_key(observed.workspace), "") if config else ""
-    return estimate_request(read_request(observed.workspace, model, text), model, instance)
 
 
 def _gi(size: int) -> str:
