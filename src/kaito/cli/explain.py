@@ -14,7 +14,7 @@ from kaito.api.karpenter import NodeClaim
 from kaito.api.meta import Condition
 from kaito.api.workspace import LABEL_WORKSPACE, LABEL_WORKSPACE_NAMESPACE, Workspace
 from kaito.cli.errors import CommandError
-from kaito.cli.waiting import workspace_pods
+from kaito.cli.waiting import NO_OPERATOR, workspace_pods
 from kaito.kube.client import Client
 from kaito.kube.resources import NODES, WORKSPACES
 from kaito.workspace.causes import Cause
@@ -52,6 +52,8 @@ async def _claims(client: Client, labels: str) -> list[NodeClaim]:
 
 
 def _add_conditions(tree: Tree, workspace: Workspace, now: datetime) -> None:
+    if not workspace.status.conditions:
+        tree.add(NO_OPERATOR)
     said: set[str] = set()
     for condition in workspace.status.conditions:
         branch = tree.add(f"{condition.type}={condition.status}  {condition.reason}{_since(condition, now)}")

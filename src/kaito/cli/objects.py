@@ -25,6 +25,8 @@ from kaito.kube.errors import ApiError, Expired, NotFound, Unreachable
 Tell = Callable[[str], None]
 REST_SECONDS = 1.0
 """Between a watch that broke off and the next list."""
+ESTABLISHED_SECONDS = 15.0
+"""That a server may take to serve a kind whose definition it has accepted."""
 
 
 async def apply_manifests(
@@ -44,8 +46,20 @@ async def apply_manifests(
             failures.append(error)
             continue
         if manifest["kind"] == "CustomResourceDefinition" and not dry_run:
-            kinds = await discover(client)
+            kinds = await _await_kind(client, manifest)
     _raise_all(failures)
+
+
+async def _await_kind(client: Client, definition: dict[str, Any]) -> list[Kind]:
+    """All kinds, once the server serves the new one: a manifest behind its definition may be of it."""
+    group, plural = definition["spec"]["group"], definition["spec"]["names"]["plural"]
+    deadline = asyncio.get_running_loop().time() + ESTABLISHED_SECONDS
+    while True:
+        kinds = await discover(client)
+        is_served = any((kind.resource.group, kind.resource.plural) == (group, plural) for kind in kinds)
+        if is_served or asyncio.get_running_loop().time() > deadline:
+            return kinds
+        await asyncio.sleep(0.2)
 
 
 def _raise_all(failures: list[CommandError]) -> None:

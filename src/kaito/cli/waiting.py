@@ -23,6 +23,8 @@ DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 FINAL_STATES = ("Failed",)
 FINAL_REASONS = ("InvalidSpec",)
 
+NO_OPERATOR = "no operator has looked at it; is one running? `kubectl get pods -n kaito-system`"
+
 OnChange = Callable[[dict[str, Any]], None]
 
 
@@ -117,9 +119,15 @@ def _title(obj: dict[str, Any] | None) -> str:
     return f"{obj['kind'].lower()}/{obj['metadata']['name']}" if obj else "the object"
 
 
+def _unseen(obj: dict[str, Any] | None, condition: str) -> str:
+    if obj and obj.get("kind") == WORKSPACES.kind and not obj.get("status", {}).get("conditions"):
+        return NO_OPERATOR
+    return f"it has no condition {condition}"
+
+
 def _why_not(title: str, condition: str, obj: dict[str, Any] | None, patience: float) -> str:
     found = condition_of(obj, condition) if obj else None
-    why = f": {found.reason}: {found.message}" if found else f": it has no condition {condition}"
+    why = f": {found.reason}: {found.message}" if found else f": {_unseen(obj, condition)}"
     return f"waited {patience:.0f} s for {condition} of {title}{why}"
 
 
