@@ -91,7 +91,8 @@ def chat(
         name = plain_name(workspace)
         await require_workspace(client, space, name)
         show = lambda text: typer.echo(text, nl=False)  # noqa: E731 - one use, and shorter than a function
-        await converse(client, space, name, lambda: next(questions, None), show, settings)
+        tell = (lambda text: typer.secho(text, err=True, dim=True)) if sys.stderr.isatty() and not prompt else None
+        await converse(client, space, name, lambda: next(questions, None), show, settings, tell)
 
     run_connected(Connection(kubeconfig, context, namespace), work)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from kaito.runtime.serve.engines.base import Vocabulary
 
+LONGEST = 8  # tokens of one character; what is no character after these never becomes one
 BROKEN = "\ufffd"  # what a tokenizer shows for bytes that are no character yet
 
 
@@ -38,7 +39,8 @@ class TextStream:
         self._ids.append(token)
         before = self._decode(self._ids[self._context : self._read])
         now = self._decode(self._ids[self._context :])
-        if now.endswith(BROKEN) or len(now) <= len(before):
+        is_undecided = now.endswith(BROKEN) and len(self._ids) - self._read <= LONGEST
+        if is_undecided or len(now) <= len(before):
             return ""
         self._context, self._read = self._read, len(self._ids)
         return self._past_stops(now[len(before) :])

@@ -88,9 +88,21 @@ def builtin_options(settings: Settings, step: Step) -> BuiltinOptions:
         adapters=tuple(AdapterSource(one.name, one.folder, one.strength) for one in settings.adapters),
         dtype=str(options.get("dtype", "auto")),
         max_length=_count(options, "max-model-len"),
+        quantization=_quantization(options),
         kv_bytes=_kv_bytes(step),
         threads=_threads(step),
         limits=_limits(options, settings.max_waiting),
+    )
+
+
+def _quantization(options: Mapping[str, Any]) -> str:
+    given = options.get("quantization")
+    if given in (None, "", "int8"):
+        return str(given or "")
+    raise InputError(
+        "ConfigInvalid",
+        f"inference_config.yaml: vllm.quantization is {given!r}; the built-in engine has int8 alone",
+        "use int8, leave it out, or serve with the vllm engine",
     )
 
 

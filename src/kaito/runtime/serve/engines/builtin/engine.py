@@ -39,6 +39,8 @@ class BuiltinOptions:
     name: str
     adapters: tuple[AdapterSource, ...] = ()
     dtype: str = "auto"
+    quantization: str = ""
+    """`int8`, or nothing."""
     max_length: int | None = None
     kv_bytes: int | None = None
     threads: int | None = None

@@ -78,6 +78,8 @@ class SegmentedAttention:
 
     name: str
     segments: Sequence[Segment] = field(default_factory=tuple)
+    dtype: torch.dtype | None = None
+    """What keys and values are kept and multiplied in; None for the model's own."""
 
     def register(self) -> None:
         AttentionInterface.register(self.name, self)
@@ -96,12 +98,15 @@ class SegmentedAttention:
         Masks are made here: transformers makes none for an attention that it does not know.
         """
         layer: Any = module.layer_idx
+        given = query.dtype
+        if self.dtype is not None:
+            query, key, value = query.to(self.dtype), key.to(self.dtype), value.to(self.dtype)
         results = []
         for segment in self.segments:
             span = slice(segment.start, segment.end)
             keys, values = segment.cache.append(layer, key[0, :, span], value[0, :, span])
             results.append(attend(query[0, :, span], keys, values, settings))
-        return torch.cat(results, dim=0).unsqueeze(0), None
+        return torch.cat(results, dim=0).unsqueeze(0).to(given), None
 
     def end_step(self) -> None:
         for segment in self.segments:

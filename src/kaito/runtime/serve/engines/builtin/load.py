@@ -26,13 +26,15 @@ from kaito.runtime.serve.engines.builtin.worker import Worker
 
 KV_SHARE = 0.25  # of the memory that is free once the weights are loaded, on a CPU that others use too
 KV_SHARE_OF_GPU = 0.8
+MIN_CONTEXT = 256  # tokens; with less room nobody can be answered
+WIDE_TOKENS = 65536  # room for these in float32 is enough, and what is saved by bfloat16 is not needed
 SMALL_MODEL = 30_000_000  # parameters; the matrices are too small to share, a second thread costs more than it brings
 
 
 def load_worker(options: BuiltinOptions) -> tuple[StepModel, Worker, TokenizerVocabulary]:
     """Load the model and its adapters; the worker is not started. Raises InputError."""
     transformers.utils.logging.disable_progress_bar()
-    model = load_step_model(options.folder, options.dtype, options.max_length)
+    model = load_step_model(options.folder, options.dtype, options.max_length, int8=options.quantization == "int8")
     use_threads(model, options.threads)
     worker = Worker(model, _limits(model, options))
     for adapter in options.adapters:
@@ -51,14 +53,23 @@ def use_threads(model: StepModel, wanted: int | None) -> None:
 
 
 def _limits(model: StepModel, options: BuiltinOptions) -> Limits:
+    """Room for keys and values. Without a wish of the user's, the context is cut to what fits; never a wish."""
     room = options.kv_bytes or _free_bytes(model.device)
+    is_wide = room // (2 * model.bytes_per_token) >= WIDE_TOKENS
+    if is_wide and model.like.dtype == torch.bfloat16 and model.device.type == "cpu":
+        # A CPU multiplies float32 without converting it first: a quarter faster, for twice the memory.
+        model.attention.dtype = torch.float32
+        model.bytes_per_token *= 2
     tokens = room // model.bytes_per_token
-    if tokens < model.context_length // 4:
+    if tokens < (options.max_length or MIN_CONTEXT):
         raise InputError(
             "MemoryTooSmall",
             f"{room >> 20} MiB for keys and values hold {tokens} tokens, and the context is {model.context_length}",
             "give the pod more memory, or set max_model_len lower in inference_config.yaml",
         )
+    if tokens < model.context_length:
+        print(f"the context is cut from {model.context_length} to {tokens} tokens, which fit into memory", flush=True)
+        model.context_length = int(tokens)
     return Limits(kv_tokens=int(tokens), **options.limits)
 
 

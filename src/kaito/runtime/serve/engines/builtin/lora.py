@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from kaito.runtime.errors import InputError
-from kaito.runtime.serve.engines.builtin.packed import PackedLinear, linear_weight
+from kaito.runtime.serve.engines.builtin.packed import Int8Linear, PackedLinear, linear_weight
 
 # Parts of PEFT that change the computation in ways this engine does not carry out; each must be unset.
 UNSUPPORTED = ("use_dora", "modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters",
@@ -147,7 +147,7 @@ def _scaling(config: Mapping[str, Any], module: str, rank: int) -> float:
 
 def _shape(module: torch.nn.Module) -> tuple[int, int] | None:
     """(out, in) of a linear layer."""
-    if isinstance(module, (PackedLinear, torch.nn.Linear)):
+    if isinstance(module, (PackedLinear, Int8Linear, torch.nn.Linear)):
         return int(module.out_features), int(module.in_features)
     weight = linear_weight(module)
     return None if weight is None else (weight.shape[0], weight.shape[1])

@@ -30,6 +30,7 @@ SMALL = 4 << 30  # bytes of float32 weights up to which a CPU computes in float3
 FLOAT32_SHARE = 0.6  # of the memory that is free, for weights
 BFLOAT16_MAJOR = 8  # compute capability of CUDA devices from which on they compute in bfloat16; V100 and T4 are below
 CHECK_TOKENS = 12
+INT8_TOLERANCE = 0.3
 CHANGING_ROPE = ("dynamic", "longrope")  # rotate by the longest sequence of a step, which here is someone else's
 
 
@@ -126,8 +127,8 @@ class StepModel:
         return [(7 * n + 3) % self.vocabulary_size for n in range(CHECK_TOKENS)]
 
     @torch.inference_mode()
-    def check(self, expected: torch.Tensor) -> None:
-        """Compare with the model's own logits on a few tokens. Raises InputError."""
+    def check(self, expected: torch.Tensor, tolerance: float | None = None) -> None:
+        """Compare with the model's own logits; `tolerance` is a part of the largest. Raises InputError."""
         ids = self._check_ids()
         self.model.set_attn_implementation(self.attention.name)
         cache, logits = SequenceCache(), expected
@@ -137,12 +138,13 @@ class StepModel:
             segment = Segment(cache, 0, len(tokens))
             logits = self._forward(tokens, list(span), [segment], [len(tokens) - 1])[0].float()
         self.bytes_per_token = cache.bytes_per_token
-        tolerance = (1e-3 if self.like.dtype == torch.float32 else 0.1) * float(expected.abs().max().clamp(min=1.0))
+        tolerance = tolerance or (1e-3 if self.like.dtype == torch.float32 else 0.1)
+        tolerance *= float(expected.abs().max().clamp(min=1.0))
         if not self.bytes_per_token or not torch.allclose(logits, expected, atol=tolerance, rtol=0):
             raise _unsupported(self.model, "its attention is not of a kind that this engine can split by request")
 
 
-def load_step_model(folder: Path, dtype: str, max_length: int | None) -> StepModel:
+def load_step_model(folder: Path, dtype: str, max_length: int | None, *, int8: bool = False) -> StepModel:
     """Load what is in `folder` onto the GPU if there is one, else the CPU. Raises InputError."""
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -156,6 +158,10 @@ def load_step_model(folder: Path, dtype: str, max_length: int | None) -> StepMod
         raise InputError(
             "ModelInvalid", f"the model in {folder} cannot be loaded: {first_line}", "check the weights"
         ) from error
+    if int8 and device.type != "cpu":
+        raise InputError(
+            "ConfigInvalid", "int8 weights are for CPUs, and this pod has a GPU", "leave vllm.quantization out"
+        )
     model.to(device).eval()
     attention = SegmentedAttention(f"kaito_segmented_{next(_NUMBERS)}")
     attention.register()
@@ -173,9 +179,9 @@ def load_step_model(folder: Path, dtype: str, max_length: int | None) -> StepMod
     try:
         expected = made.own_logits()
         if device.type == "cpu":
-            pack_linear_layers(model)
+            pack_linear_layers(model, int8=int8)
             made.lora = LoraLayers(model)
-        made.check(expected)
+        made.check(expected, INT8_TOLERANCE if int8 else None)
     except (TypeError, AttributeError, ValueError, NotImplementedError, IndexError, RuntimeError, KeyError) as error:
         raise _unsupported(model, f"{type(error).__name__}: {error}") from error
     return made

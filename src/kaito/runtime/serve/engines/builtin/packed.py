@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 ROWS = 8  # the batch that the layout is chosen for; others run well with it too
+LARGEST = 127  # of a signed byte
+TINY = 1e-8
 MAX_SHARED = 512 << 20  # bytes; a head that shares its weight with the embeddings is packed only if the copy is smaller
 
 
@@ -31,6 +33,34 @@ class PackedLinear(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         made: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, "none", [], "")
         return made
+
+
+class Int8Linear(nn.Module):
+    """A linear layer in whole numbers: weights with a scale for each output, rows with a scale for each.
+
+    Each row has a scale of its own, so that a request's answer does not depend on who shares the step.
+    """
+
+    whole: torch.Tensor
+    scales: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        scales = weight.detach().float().abs().amax(1).clamp(min=TINY) / LARGEST
+        whole = (weight.detach().float() / scales[:, None]).round().to(torch.int8)
+        self.register_buffer("whole", whole.T.contiguous())
+        self.register_buffer("scales", scales)
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        flat = rows.reshape(-1, self.in_features).float()
+        scales = flat.abs().amax(1, keepdim=True).clamp_(min=TINY).div_(LARGEST)
+        product = torch._int_mm((flat / scales).round_().to(torch.int8), self.whole)
+        made = (product * scales).mul_(self.scales)
+        if self.bias is not None:
+            made += self.bias
+        return made.to(rows.dtype).view(*rows.shape[:-1], self.out_features)
 
 
 def can_pack(dtype: torch.dtype) -> bool:
@@ -53,19 +83,27 @@ def linear_weight(module: nn.Module) -> torch.Tensor | None:
     return None
 
 
-def pack_linear_layers(model: nn.Module) -> int:
-    """Replace the linear layers of `model` in place; returns how many."""
+def pack_linear_layers(model: nn.Module, *, int8: bool = False) -> int:
+    """Replace the linear layers of `model` in place; returns how many. With `int8` all but the head, which decides."""
     getter: Any = getattr(model, "get_input_embeddings", None)
     shared = getattr(getter() if getter else None, "weight", None)
+    getter = getattr(model, "get_output_embeddings", None)
+    head = getter() if getter else None
     count = 0
     for name, module in list(model.named_modules()):
         weight = linear_weight(module)
-        if weight is None or not can_pack(weight.dtype):
-            continue
-        if getattr(module, "weight", None) is shared and weight.numel() * weight.element_size() > MAX_SHARED:
+        if weight is None:
             continue
         bias = getattr(module, "bias", None)
         parent, _, child = name.rpartition(".")
+        if int8 and module is not head:
+            setattr(model.get_submodule(parent), child, Int8Linear(weight, bias))
+            count += 1
+            continue
+        if not can_pack(weight.dtype):
+            continue
+        if getattr(module, "weight", None) is shared and weight.numel() * weight.element_size() > MAX_SHARED:
+            continue
         setattr(model.get_submodule(parent), child, PackedLinear(weight, bias))
         count += 1
     return count

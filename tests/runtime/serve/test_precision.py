@@ -1,0 +1,85 @@
+"""Weights in bfloat16 and int8: close to float32, and the same whoever else is in the batch."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import torch
+
+from kaito.runtime.errors import InputError
+from kaito.runtime.progress import Progress
+from kaito.runtime.serve.engines.base import Generation, Sampling
+from kaito.runtime.serve.engines.builtin.engine import BuiltinEngine, BuiltinOptions
+from kaito.runtime.serve.engines.builtin.packed import Int8Linear, PackedLinear, can_pack
+from kaito.runtime.serve.engines.choose import builtin_options
+from kaito.runtime.serve.settings import read_settings
+from kaito.runtime.step import Step
+from tests.runtime.serve.serving import MODEL
+from tests.runtime.serve.small_models import save_model
+
+
+async def answers(options: BuiltinOptions, prompts: list[tuple[int, ...]], *, together: bool) -> list[list[int]]:
+    engine = BuiltinEngine(options)
+    await engine.start()
+
+    async def one(number: int, prompt: tuple[int, ...]) -> list[int]:
+        wanted = Generation(str(number), "m", prompt, Sampling(max_tokens=12, ignore_eos=True))
+        return [token.id async for token in engine.generate(wanted)]
+
+    try:
+        if together:
+            return await asyncio.gather(*(one(number, prompt) for number, prompt in enumerate(prompts)))
+        return [await one(number, prompt) for number, prompt in enumerate(prompts)]
+    finally:
+        await engine.stop()
+
+
+@pytest.mark.parametrize("settings", [{"dtype": "bfloat16"}, {"dtype": "float32", "quantization": "int8"}])
+async def test_a_batch_answers_as_each_alone(tmp_path: Path, settings: dict[str, str]) -> None:
+    folder = save_model("llama", tmp_path / "model")
+    options = BuiltinOptions(folder, "m", kv_bytes=64 << 20, threads=1, limits={"kept_prefixes": 0}, **settings)  # type: ignore[arg-type]
+    prompts = [tuple(range(10 * n + 5, 10 * n + 12)) for n in range(6)]
+    assert await answers(options, prompts, together=True) == await answers(options, prompts, together=False)
+
+
+@pytest.mark.parametrize("kind", [PackedLinear, Int8Linear])
+def test_a_layer_is_close_to_the_one_it_replaces(kind: type[PackedLinear] | type[Int8Linear]) -> None:
+    torch.manual_seed(1)
+    layer = torch.nn.Linear(96, 40)
+    rows = torch.randn(1, 7, 96)
+    with torch.inference_mode():
+        expected = layer(rows)
+        made = kind(layer.weight, layer.bias)(rows)
+    assert made.shape == expected.shape
+    error = (made - expected).abs().max() / expected.abs().max()
+    assert error < (1e-5 if kind is PackedLinear else 0.03)
+
+
+def test_float32_can_be_packed_wherever_torch_has_onednn() -> None:
+    assert can_pack(torch.float32)
+    assert not can_pack(torch.float16)
+
+
+async def test_a_context_that_does_not_fit_is_cut_but_not_a_wish(tmp_path: Path) -> None:
+    folder = save_model("llama", tmp_path / "model")
+    engine = BuiltinEngine(BuiltinOptions(folder, "m", kv_bytes=256 * 512 + 1000, threads=1))
+    await engine.start()
+    assert engine.context_length == 256
+    await engine.stop()
+    with pytest.raises(InputError, match="MiB for keys and values"):
+        await BuiltinEngine(BuiltinOptions(folder, "m", kv_bytes=50 * 512, threads=1, max_length=200)).start()
+
+
+def test_another_quantization_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "inference_config.yaml"
+    config.write_text("vllm:\n  quantization: fp8\n")
+    told = {
+        "KAITO_PRESET": MODEL,
+        "KAITO_MODEL_DIR": str(save_model("llama", tmp_path / "m")),
+        "KAITO_CONFIG": str(config),
+    }
+    step = Step("serve", told, Progress("serve"))
+    with pytest.raises(InputError, match="'fp8'"):
+        builtin_options(read_settings(step), step)
