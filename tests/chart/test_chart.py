@@ -54,7 +54,7 @@ SETS: dict[str, dict[str, Any]] = {
     },
     "nothing but the operator": {
         "crds": {"install": False},
-        "rbac": {"create": False},
+        "rbac": {"create": False, "aggregate": False},
         "operator": {"serviceAccount": {"create": False}, "podDisruptionBudget": {"enabled": False}},
         "networkPolicy": {"enabled": False},
         "defaultConfigs": {"create": False},
@@ -97,6 +97,39 @@ def test_helm_finds_nothing_to_complain_of() -> None:
     found = helm_python().lint(str(CHART))
     assert found["errors"] == []
     assert [m["error"] for m in found["messages"]] == ["icon is recommended"]
+
+
+def test_kubernetes_own_roles_may_write_workspaces() -> None:
+    """People who have `edit` in their namespace need nothing else."""
+    roles = [body for body in render(default_values()) if body["kind"] == "ClusterRole"]
+    granted = {
+        (body["metadata"]["labels"].get("rbac.authorization.k8s.io/aggregate-to-edit"), verb)
+        for body in roles
+        for rule in body["rules"]
+        for verb in rule["verbs"]
+        if "workspaces" in rule["resources"] and not rule.get("resourceNames")
+    }
+    assert {("true", verb) for verb in ("get", "list", "watch", "create", "update", "patch", "delete")} <= granted
+
+
+def test_the_pods_may_run_in_a_restricted_namespace() -> None:
+    """What the level `restricted` of Kubernetes' pod security asks for."""
+    pods = [
+        body["spec"]["template"]["spec"]
+        for body in render(merged(default_values(), SETS["two replicas of all, restricted"]))
+        if body["kind"] == "Deployment"
+    ]
+    assert len(pods) == 2
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert {"hostNetwork", "hostPID", "hostIPC"}.isdisjoint(pod)
+        assert all({"emptyDir"} >= set(volume) - {"name"} for volume in pod["volumes"])
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert context["readOnlyRootFilesystem"] is True
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

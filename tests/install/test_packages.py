@@ -18,8 +18,8 @@ from tests.install.rootfs import REPOSITORY
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "src")
 CONSTRAINTS = REPOSITORY / "constraints.txt"
 HELP_SECONDS = 0.5
-EXTRAS = {
-    "azure": "import kaito.nodes.providers.azure.provider, azure.identity.aio",
+AZURE = "import kaito.nodes.providers.azure.provider, azure.identity.aio"
+WITH_TORCH = {
     "serve": "import kaito.runtime.serve.main, kaito.runtime.serve.engines.builtin.engine, torch, transformers, peft",
     "tune": "import kaito.runtime.tune.main, torch, trl, peft, datasets, bitsandbytes",
 }
@@ -111,11 +111,20 @@ def test_it_works_from_the_wheel_alone(light: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("extra", EXTRAS)
-def test_an_extra_installs_and_imports(wheel: Path, tmp_path: Path, extra: str) -> None:
+def test_the_extra_of_azure_installs_and_imports(wheel: Path, tmp_path: Path) -> None:
+    imports("azure", AZURE, wheel, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("extra", WITH_TORCH)
+def test_an_extra_with_torch_installs_and_imports(wheel: Path, tmp_path: Path, extra: str) -> None:
+    imports(extra, WITH_TORCH[extra], wheel, tmp_path)
+
+
+def imports(extra: str, program: str, wheel: Path, tmp_path: Path) -> None:
     bin_folder = environment(tmp_path / extra, f"{wheel}[{extra}]")
     done = subprocess.run(
-        [bin_folder / "python", "-W", "ignore", "-c", EXTRAS[extra]],
+        [bin_folder / "python", "-W", "ignore", "-c", program],
         capture_output=True,
         text=True,
         check=False,

@@ -127,6 +127,9 @@ class Crds(_Values):
 
 class Rbac(_Values):
     create: bool = True
+    aggregate: Annotated[
+        bool, Meta(description="Let Kubernetes' own roles view, edit and admin see or write Workspaces too.")
+    ] = True
 
 
 class Webhook(_Values):

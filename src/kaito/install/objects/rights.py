@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kaito.api.workspace import GROUP as WORKSPACE_GROUP
 from kaito.install.objects.common import (
     HAS_POOLS,
     HAS_PROVISIONER,
@@ -39,7 +40,25 @@ def rights_documents() -> list[Document]:
     return [
         *_granted(OPERATOR, cluster, own, MADE),
         *_granted(PROVISIONER, nodes, _bodies(provisioner.OWN_LEASE), with_provisioner),
+        *_for_people(),
     ]
+
+
+def _for_people() -> list[Document]:
+    """What Kubernetes' own roles view, edit and admin lack: who may write Deployments may then write Workspaces."""
+    read, write = ["get", "list", "watch"], ["create", "update", "patch", "delete", "deletecollection"]
+    rules = {
+        ("view", ("view", "edit", "admin")): Rule(WORKSPACE_GROUP, ["workspaces", "workspaces/status"], read),
+        ("edit", ("edit", "admin")): Rule(WORKSPACE_GROUP, ["workspaces"], write),
+    }
+    documents: list[Document] = []
+    for (name, roles), rule in rules.items():
+        head = metadata(f"kaito-workspaces-{name}", namespaced=False)
+        labels = {f"{GROUP}/aggregate-to-{role}": "true" for role in roles}
+        body = {"apiVersion": f"{GROUP}/v1", "kind": "ClusterRole", "rules": [rule.body]}
+        named = {**head, "labels": {**head["labels"], **labels}}
+        documents.append(Document(FILE, {**body, "metadata": named}, Is("rbac.aggregate")))
+    return documents
 
 
 def _granted(account: str, cluster: list[Any], own: list[Any], condition: Condition) -> list[Document]:
