@@ -100,6 +100,9 @@ GOOD: dict[str, tuple[dict[str, Any], Change]] = {
     "served after tuning": (TUNING, annotation(serve_after_tuning="true")),
     "ubuntu": (INFERENCE, annotation(node_image_family="ubuntu")),
     "azurelinux": (INFERENCE, annotation(node_image_family="azurelinux")),
+    "image family as KAITO lets it be written": (INFERENCE, annotation(node_image_family=" AzureLinux ")),
+    "no labels": (INFERENCE, {"resource.labelSelector": {}}),
+    "a runtime that means nothing": (INFERENCE, annotation(runtime="tgi")),
     "performance": (INFERENCE, annotation(performance_mode="throughput")),
     "local weights": (INFERENCE, annotation(use_local_weights="true")),
     "an annotation that means nothing to us": (INFERENCE, {"metadata.annotations": {"example.com/x": "y"}}),
@@ -128,12 +131,9 @@ BAD: dict[str, tuple[dict[str, Any], Change, str, str]] = {
     # annotations
     "odd node image": (INFERENCE, annotation(node_image_family="windows"), "image-family", "ubuntu, azurelinux"),
     "odd performance": (INFERENCE, annotation(performance_mode="fast"), "performance-mode", "balanced, interactivity"),
-    "odd runtime": (INFERENCE, annotation(runtime="tgi"), "runtime", "vllm, transformers"),
-    "empty runtime": (INFERENCE, annotation(runtime=""), "runtime", '""'),
     "odd local weights": (INFERENCE, annotation(use_local_weights="yes"), "use-local-weights", "true, false"),
     "odd serving": (TUNING, annotation(serve_after_tuning="no"), "serve-after-tuning", "true, false"),
     # resource
-    "no labels": (INFERENCE, {"resource.labelSelector": {}}, "matchLabels", "no label is given"),
     "only a reserved label": (
         INFERENCE,
         {"resource.labelSelector": {"matchLabels": {"kaito.sh/workspace": "x"}}},
@@ -406,6 +406,10 @@ def test_node_class_accepted(name: str) -> None:
     assert faults(INFERENCE, annotation(node_class_name=name), rules("karpenter")) == []
 
 
+def test_an_empty_node_class_is_none() -> None:
+    assert faults(INFERENCE, annotation(node_class_name=""), rules("karpenter")) == []
+
+
 def test_node_class_refused() -> None:
     told = faults(INFERENCE, annotation(node_class_name="mine"), rules("karpenter"))
     assert_told(told, "node-class-name", "gpu-default, gpu-large")
@@ -443,6 +447,8 @@ WARNED: dict[str, tuple[Change, str]] = {
     "reserved label": ({"resource.labelSelector.matchLabels": {"kaito.sh/ragengine": "x", "a": "b"}}, "ragengine"),
     "load balancer in small letters": (annotation(enablelb="true"), 'only "True"'),
     "benchmark": (annotation(disable_benchmark="true"), "disable-benchmark"),
+    "odd runtime": (annotation(runtime="tgi"), "write vllm or transformers"),
+    "empty runtime": (annotation(runtime=""), '"" does nothing'),
     "count of a preset": ({"resource.count": 3}, "the estimate decides"),
     "streaming": (annotation(model_streaming="disabled"), "fetch the weights themselves"),
     "misspelt annotation": (annotation(enable_lb="True"), "did you mean kaito.sh/enablelb"),

@@ -161,6 +161,7 @@ EXISTING: dict[str, tuple[dict[str, Any], list[dict[str, str]], str]] = {
         [A100],
         "has 10.00Gi",
     ),
+    "two nodes hold it together": (changed(FREE, {"inference.preset": LLAMA}), [A100, A100], ""),
     "good": (FREE, [A100], ""),
     "too small, and the user knows better": (
         annotated(changed(FREE, {"inference.preset": LLAMA}), bypass_resource_checks=""),

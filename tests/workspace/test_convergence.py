@@ -504,6 +504,17 @@ def test_a_node_that_others_use_is_not_borrowed() -> None:
     assert len(world.all("nodeclaims")) == 1
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, BYO], ids=["made", "byo"])
+def test_a_selector_may_be_empty(settings: Settings) -> None:
+    """Nodes that are made are found by their owner; of one's own nodes any will do."""
+    change = {"resource.labelSelector": {}, **({} if settings is SETTINGS else {"resource.instanceType": None})}
+    world = World(changed(INFERENCE, change), settings, NODE_CLAIMS if settings is SETTINGS else None)
+    if settings is BYO:
+        existing(world, "a")
+    converge(world)
+    assert len(world.all("nodeclaims")) == (settings is SETTINGS)
+
+
 def test_karpenter_claims_stand_alone() -> None:
     world = World(annotated(INFERENCE, node_class_name="gpu"), KARPENTER)
     converge(world)

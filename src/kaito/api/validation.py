@@ -32,11 +32,14 @@ from kaito.api.workspace import (
     ANNOTATION_PROMOTE_IF,
     ANNOTATION_RUNTIME,
     ANNOTATION_SERVE_AFTER_TUNING,
+    RUNTIMES,
     Inference,
     Partition,
     Preset,
     Tuning,
     Workspace,
+    node_image_of,
+    runtime_of,
 )
 
 NodeMode = Literal["gpu-provisioner", "karpenter", "byo"]
@@ -55,7 +58,6 @@ RESERVED_LABELS = frozenset(
 )
 NODE_IMAGES = ("ubuntu", "azurelinux")
 PERFORMANCE_MODES = ("balanced", "interactivity", "throughput")
-RUNTIMES = ("vllm", "transformers")
 METHODS = ("lora", "qlora")
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 STREAMING = frozenset(
@@ -126,12 +128,16 @@ def _kind_of_work(workspace: Workspace) -> Iterator[Fault]:
 
 
 def _annotations(workspace: Workspace, rules: Rules) -> Iterator[Fault]:
-    yield from _one_of(workspace, ANNOTATION_NODE_IMAGE, NODE_IMAGES)
+    if ANNOTATION_NODE_IMAGE in workspace.metadata.annotations and node_image_of(workspace) not in NODE_IMAGES:
+        yield from _one_of(workspace, ANNOTATION_NODE_IMAGE, NODE_IMAGES)
     yield from _one_of(workspace, ANNOTATION_PERFORMANCE_MODE, PERFORMANCE_MODES)
-    yield from _one_of(workspace, ANNOTATION_RUNTIME, RUNTIMES)
     yield from _one_of(workspace, ANNOTATION_LOCAL_WEIGHTS, ("true", "false"))
     yield from _one_of(workspace, ANNOTATION_SERVE_AFTER_TUNING, ("true", "false"))
-    if rules.node_mode == "karpenter" and rules.node_classes:
+    if (
+        rules.node_mode == "karpenter"
+        and rules.node_classes
+        and workspace.metadata.annotations.get(ANNOTATION_NODE_CLASS)
+    ):
         yield from _one_of(workspace, ANNOTATION_NODE_CLASS, rules.node_classes)
 
 
@@ -158,10 +164,10 @@ def _selector(selector: LabelSelector) -> Iterator[Fault]:
             where = f"resource.labelSelector.matchExpressions[{number}]"
             message = f"{expression.key} {expression.operator} cannot become a label of a node"
             yield Fault(where, message, "Use matchLabels, or In with one value.", "InvalidSelector")
-    if not match_labels(selector):
+    reserved = sorted(RESERVED_LABELS & selector.matchLabels.keys())
+    if reserved and not match_labels(selector):
         where = "resource.labelSelector.matchLabels"
-        reserved = sorted(RESERVED_LABELS & selector.matchLabels.keys())
-        message = f"only reserved labels are given ({', '.join(reserved)})" if reserved else "no label is given"
+        message = f"only reserved labels are given ({', '.join(reserved)})"
         yield Fault(where, message, "Add a label of your own, such as app: my-model.", "InvalidSelector")
 
 
@@ -214,7 +220,7 @@ def _inference(workspace: Workspace, inference: Inference, rules: Rules) -> Iter
     if inference.preset is not None:
         yield from _preset("inference.preset", workspace, inference.preset, rules)
     yield from check_adapters(inference.adapters)
-    if workspace.metadata.annotations.get(ANNOTATION_RUNTIME) == "transformers" and (workspace.resource.count or 1) > 1:
+    if runtime_of(workspace) == "transformers" and (workspace.resource.count or 1) > 1:
         hint = "Set resource.count to 1, or use the vllm runtime."
         yield Fault("resource.count", "the transformers runtime serves on one node only", hint, "InvalidSpec")
 
@@ -326,7 +332,7 @@ def _unused_resource(workspace: Workspace) -> Iterator[str]:
     strengths = inference is not None and any(
         adapter.strength not in (None, "1.0", "1") for adapter in inference.adapters
     )
-    if strengths and workspace.metadata.annotations.get(ANNOTATION_RUNTIME) == "vllm":
+    if strengths and runtime_of(workspace) == "vllm":
         yield "inference.adapters.strength: not acted on by the vllm runtime; use kaito.sh/runtime: transformers"
 
 
@@ -345,6 +351,9 @@ def _unknown_annotations(workspace: Workspace) -> Iterator[str]:
 
 def _unused_annotations(workspace: Workspace) -> Iterator[str]:
     annotations, inference = workspace.metadata.annotations, workspace.inference
+    runtime = annotations.get(ANNOTATION_RUNTIME)
+    if runtime is not None and runtime not in RUNTIMES:
+        yield f'{ANNOTATION_RUNTIME}: "{runtime}" does nothing; write vllm or transformers'
     if workspace.tuning is None:
         for annotation in (ANNOTATION_PROMOTE_IF, ANNOTATION_CHECKPOINT_IMAGE, ANNOTATION_DATA_SECRET):
             if annotation in annotations:

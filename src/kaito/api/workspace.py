@@ -17,6 +17,8 @@ STORAGE_VERSION = "v1beta1"
 VERSIONS = ("v1alpha1", "v1beta1")
 FINALIZER = "workspace.finalizer.kaito.sh"
 
+RUNTIMES = ("vllm", "transformers")
+
 LABEL_WORKSPACE = "kaito.sh/workspace"
 LABEL_WORKSPACE_NAMESPACE = "kaito.sh/workspacenamespace"
 ANNOTATION_ENABLE_LB = "kaito.sh/enablelb"
@@ -158,3 +160,14 @@ class Workspace(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     status: WorkspaceStatus = WorkspaceStatus()
     apiVersion: str = ""
     kind: str = ""
+
+
+def runtime_of(workspace: Workspace) -> str:
+    """ "vllm" or "transformers" where the annotation says one of them; any other value says nothing, as in KAITO."""
+    named = workspace.metadata.annotations.get(ANNOTATION_RUNTIME, "")
+    return named if named in RUNTIMES else ""
+
+
+def node_image_of(workspace: Workspace) -> str:
+    """The image family of the nodes, in small letters; empty where none is named."""
+    return workspace.metadata.annotations.get(ANNOTATION_NODE_IMAGE, "").strip().lower()

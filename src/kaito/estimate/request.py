@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from kaito.api.workspace import ANNOTATION_RUNTIME, Workspace
+from kaito.api.workspace import Workspace, runtime_of
 from kaito.catalog.engine import engine_flags
 from kaito.catalog.instances import InstanceType
 from kaito.catalog.models import Model, tuning_config
@@ -44,7 +44,7 @@ def read_request(workspace: Workspace, model: Model, config: str = "", context: 
         return Request(tuning=_tuning(text, method), method=method)
     demand = _serving(config, str(engine_flags(model).get("kv-cache-dtype", "auto")))
     adapters = len(workspace.inference.adapters) if workspace.inference else 0
-    runtime = workspace.metadata.annotations.get(ANNOTATION_RUNTIME, "")
+    runtime = runtime_of(workspace)
     return Request(serving=replace(demand, context=context or demand.context, adapters=adapters, runtime=runtime))
 
 

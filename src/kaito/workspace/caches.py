@@ -37,6 +37,8 @@ from kaito.workspace.slim import slim, slim_claim, slim_pod, slim_workspace
 
 T = TypeVar("T")
 
+ANY_NODE = ""
+"""In the index by selector: of Workspaces that name no label."""
 REFUSED = "FailedCreate"
 FINISHED = ("Succeeded", "Failed")
 
@@ -66,7 +68,7 @@ def _free_labels(node: Node) -> Iterable[str]:
 def _first_label(workspace: Workspace) -> Iterable[str]:
     """One label of the selector is enough to find who might care for a node."""
     labels = match_labels(workspace.resource.labelSelector)
-    return [f"{key}={value}" for key, value in sorted(labels.items())[:1]]
+    return [f"{key}={value}" for key, value in sorted(labels.items())[:1]] or [ANY_NODE]
 
 
 def _about(event: EventOutline) -> Iterable[str]:
@@ -230,7 +232,7 @@ class Caches:
     def selecting(self, node: Node) -> list[str]:
         """Keys of the Workspaces whose selector may match the node: by one of its labels."""
         keys: dict[str, None] = {}
-        for label in _labels(node):
+        for label in (*_labels(node), ANY_NODE):
             for workspace in self.workspaces.store.by_index("selector", label):
                 keys[object_key(workspace.metadata.namespace, workspace.metadata.name)] = None
         return list(keys)

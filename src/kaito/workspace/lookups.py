@@ -11,7 +11,7 @@ from datetime import datetime
 
 from kaito.api.core import Node
 from kaito.api.validation import match_labels
-from kaito.api.workspace import ANNOTATION_RUNTIME, Workspace
+from kaito.api.workspace import Workspace, runtime_of
 from kaito.kube.client import Client
 from kaito.kube.errors import KubeError
 from kaito.kube.resources import NODES
@@ -63,12 +63,13 @@ async def _nodes(
     is_byo = settings.node_mode == "byo"
     if old is not None or new.inference is None or new.inference.preset is None:
         return None
-    if not is_byo and new.metadata.annotations.get(ANNOTATION_RUNTIME) != "transformers":
+    if not is_byo and runtime_of(new) != "transformers":
         return None
     nodes = await _find_nodes(client, new) if is_byo else ()
     sizing = plan_sizing(Observed(new, now, settings, nodes=nodes))
     found = sizing.cause if sizing.instance is None else None
-    return found or cause_of_smallness(new, sizing)
+    machines = len(nodes) if is_byo else new.resource.count or 1
+    return found or cause_of_smallness(new, sizing, machines)
 
 
 async def _find_nodes(client: Client, workspace: Workspace) -> tuple[Node, ...]:

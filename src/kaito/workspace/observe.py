@@ -72,7 +72,7 @@ def observe(caches: Caches, key: str, now: datetime, settings: Settings) -> Obse
         return None
     namespace, _ = split_key(key)
     config, fallback = named_config(workspace), default_config(workspace)
-    nodes = tuple(_nodes(caches, workspace, key))
+    nodes = tuple(_nodes(caches, workspace, key, settings))
     job, stateful_set = caches.jobs.store.get(key), caches.stateful_sets.store.get(key)
     return Observed(
         workspace=workspace,
@@ -109,10 +109,13 @@ def _default_config(caches: Caches, namespace: str, name: str, settings: Setting
     return near or caches.default_configs.store.get(object_key(settings.own_namespace, name))
 
 
-def _nodes(caches: Caches, workspace: Workspace, key: str) -> list[Node]:
+def _nodes(caches: Caches, workspace: Workspace, key: str, settings: Settings) -> list[Node]:
+    """Those that were made for the Workspace, and those that its selector matches: without labels, all of one's own."""
     labels = match_labels(workspace.resource.labelSelector)
     found = {node.metadata.name: node for node in caches.nodes.store.by_index("workspace", key)}
-    if labels:
+    if not labels and settings.node_mode == "byo":
+        found = {node.metadata.name: node for node in caches.nodes.store.values()}
+    elif labels:
         first, value = next(iter(labels.items()))
         for node in caches.nodes.store.by_index("label", f"{first}={value}"):
             if labels.items() <= node.metadata.labels.items():

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from kaito.api.karpenter import LABEL_NODEPOOL, NodeClaim
 from kaito.api.validation import match_labels
-from kaito.api.workspace import ANNOTATION_NODE_CLASS, ANNOTATION_NODE_IMAGE
+from kaito.api.workspace import ANNOTATION_NODE_CLASS, node_image_of
 from kaito.kube.resources import NODE_POOLS
 from kaito.workspace.actions import Action, Apply
 from kaito.workspace.names import pool_name
@@ -26,9 +26,9 @@ IMAGE_CLASSES = {"ubuntu": "image-family-ubuntu", "azurelinux": "image-family-az
 def chosen_class(observed: Observed) -> NodeClass:
     """The operator's node class, under the name that the Workspace's annotations choose."""
     annotations, settings = observed.workspace.metadata.annotations, observed.settings
-    by_image = IMAGE_CLASSES.get(annotations.get(ANNOTATION_NODE_IMAGE, ""), "")
+    by_image = IMAGE_CLASSES.get(node_image_of(observed.workspace), "")
     default = by_image if by_image in settings.node_classes else settings.node_class.name
-    return replace(settings.node_class, name=annotations.get(ANNOTATION_NODE_CLASS, default))
+    return replace(settings.node_class, name=annotations.get(ANNOTATION_NODE_CLASS) or default)
 
 
 def plan_pool(

@@ -9,11 +9,11 @@ from kaito.api.core import Pod, Workload
 from kaito.api.meta import Condition
 from kaito.api.workspace import (
     ANNOTATION_HASH,
-    ANNOTATION_RUNTIME,
     ANNOTATION_SERVE_AFTER_TUNING,
     Preset,
     TuningStatus,
     Workspace,
+    runtime_of,
 )
 from kaito.kube.resources import DEPLOYMENTS, SERVICES, STATEFUL_SETS, Resource
 from kaito.workspace.actions import Action, Apply, Delete
@@ -153,7 +153,7 @@ def _server(
         adapters=adapters,
         default_model=workspace.metadata.name if tuned else "",
         config_text="" if tuned else inputs.config_text,
-        engine=workspace.metadata.annotations.get(ANNOTATION_RUNTIME, observed.settings.engine),
+        engine=runtime_of(workspace) or observed.settings.engine,
         beside=fits_beside(observed, nodes.placement),
         startup_seconds=min(STARTUP_LIMIT, STARTUP_BASE + STARTUP_PER_GIB * sizing.weights_bytes // 2**30),
     )

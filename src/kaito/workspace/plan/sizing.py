@@ -107,9 +107,10 @@ def _cause_of_misfit(workspace: Workspace, estimate: Estimate) -> Cause | None:
     return Cause("InsufficientGPUMemory", estimate.why, hint, "you", is_final=True)
 
 
-def cause_of_smallness(workspace: Workspace, sizing: Sizing) -> Cause | None:
+def cause_of_smallness(workspace: Workspace, sizing: Sizing, count: int) -> Cause | None:
     """The coarse check of admission: weights that are more than all GPUs hold. All else is the estimate's affair."""
-    instance, count = sizing.instance, workspace.resource.count or 1
+    instance = sizing.instance
+    count = 1 if workspace.resource.partition else count
     if instance is None or not instance.gpu_memory_mib or ANNOTATION_BYPASS_CHECKS in workspace.metadata.annotations:
         return None
     there = instance.gpu_count * instance.gpu_memory_mib * 2**20 * count

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kaito.api.karpenter import ANNOTATION_DO_NOT_DISRUPT, LABEL_INSTANCE_TYPE, LABEL_NODEPOOL, LABEL_PROVISIONER
-from kaito.api.workspace import ANNOTATION_NODE_IMAGE, Workspace
+from kaito.api.workspace import ANNOTATION_NODE_IMAGE, Workspace, node_image_of
 from kaito.catalog.instances import InstanceType, find_instance_type
 from kaito.kube.resources import Resource
 from kaito.workspace.names import owner_labels
@@ -38,7 +38,7 @@ def render_claim(
         return _machine(name, workspace, instance, labels, weights_bytes)
     if node_class is not None:
         return _standalone(api, name, workspace, labels, node_class)
-    image = workspace.metadata.annotations.get(ANNOTATION_NODE_IMAGE)
+    image = node_image_of(workspace)
     annotations = {ANNOTATION_DO_NOT_DISRUPT: "true", **({ANNOTATION_NODE_IMAGE: image} if image else {})}
     spec = _spec(workspace, _in(LABEL_NODEPOOL, POOL))
     spec["resources"] = _disk(weights_bytes)
