@@ -12,6 +12,7 @@ from kaito.kube.client import Client
 from kaito.kube.errors import ApiError
 from kaito.kube.resources import untyped
 from kaito.local.agent import AgentConfig, NodeAgent
+from kaito.local.agent.engines import Engines
 from kaito.local.up.networks import Networks, claim_networks
 from tests.support.cluster import Cluster
 
@@ -25,7 +26,8 @@ PROGRAMS = {"sh": ("/bin/sh", "-c"), "python": (sys.executable, "-c"), "plain": 
 
 
 def agent_config(cluster: Cluster, **changes: Any) -> AgentConfig:
-    given: dict[str, Any] = {"first_backoff": 0.1, "programs": PROGRAMS, "node_name": NODE, **changes}
+    given: dict[str, Any] = {"first_backoff": 0.1, "programs": PROGRAMS, "node_name": NODE}
+    given |= {"engines": Engines("none"), **changes}
     return AgentConfig(home=cluster.home, **given)
 
 

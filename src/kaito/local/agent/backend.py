@@ -10,6 +10,7 @@ from typing import Any
 from kaito.local.agent.attach import ShimStream, connect
 from kaito.local.agent.config import AgentConfig
 from kaito.local.agent.container import Container
+from kaito.local.agent.engines import inside
 from kaito.local.agent.logs import LogReader
 from kaito.local.agent.pod import PodWorker
 from kaito.local.agent.run import Run
@@ -55,7 +56,8 @@ class AgentBackend:
             raise BackendError(400, "you must specify at least one command for the container")
         self._commands += 1
         folder = worker.folder / "commands" / f"{found.run.number}-{self._commands}"
-        spec: dict[str, Any] = {**found.run.spec, "argv": command, "tty": tty, "stdin": stdin, "exec": True}
+        argv = inside(found.run.spec, command, stdin=stdin, tty=tty)
+        spec: dict[str, Any] = {**found.run.spec, "argv": argv, "tty": tty, "stdin": stdin, "exec": True, "cleanup": []}
         run = Run(folder, self._commands)
         run.start(spec, self._config.python, lambda: shutil.rmtree(folder, ignore_errors=True))
         return await connect(folder, patience=CONNECT_SECONDS)

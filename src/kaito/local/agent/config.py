@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kaito.local.agent.engines import Engines
+
 RUNTIME_REPOSITORY = "kaito/runtime"
 HOST_PROGRAMS = {"curlimages/curl": "curl", "curl/curl": "curl"}
 """Image repository -> program of this machine that is its entry point."""
@@ -34,6 +36,8 @@ class AgentConfig:
     runtime_image: str = ""
     """A further image that is the Kaito runtime, beside every repository that ends in `kaito/runtime`."""
     host_programs: Mapping[str, str] = field(default_factory=lambda: dict(HOST_PROGRAMS))
+    engines: Engines = field(default_factory=Engines)
+    """What runs the images that are no programs of this machine."""
     pod_network: str = "127.97.0.0/16"
     first_backoff: float = 1.0
     """Seconds between the second and the third start of a container that crashes; doubles up to `last_backoff`."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from kaito.api.conditions import timestamp
 from kaito.local.agent.config import AgentConfig
+from kaito.local.agent.engines import ENGINE_ERROR, inside
 from kaito.local.agent.lifecycle import View, next_backoff, parse_time
 from kaito.local.agent.logs import last_words
 from kaito.local.agent.probes import Health, Prober, Verdict, resolve_port, run_command
@@ -161,6 +162,8 @@ class Container:
         end = run.exit()
         if end is None or end.message:
             return end
+        if end.code == ENGINE_ERROR and run.spec.get("engine_name"):
+            return replace(end, reason="ContainerCannotRun", message=last_words(run.folder))
         policy = self.spec.get("terminationMessagePolicy")
         return replace(end, message=_termination_message(run.folder, end, policy == "FallbackToLogsOnError"))
 
@@ -183,7 +186,7 @@ class Container:
         spec = self.run.spec if self.run else {}
         if not argv or not spec:
             return Verdict(False, "there is no command, or no container to run it in")
-        return await run_command(argv, spec["env"], spec["cwd"], seconds)
+        return await run_command(inside(spec, argv), spec["env"], spec["cwd"], seconds)
 
     async def _pre_stop(self, run: Run, grace: float) -> None:
         hook = (self.spec.get("lifecycle") or {}).get("preStop") or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,21 @@ from kaito.local.agent.config import AgentConfig
 from kaito.local.agent.configuration import Configuration
 from kaito.local.agent.environment import PodFacts, environment, expand
 from kaito.local.agent.mounts import Mounts, container_mounts
-from kaito.local.agent.programs import resolve_argv
+from kaito.local.agent.programs import not_runnable, resolve_argv
 
 log = logging.getLogger(__name__)
 
+WORDS = ("command", "args")
 TERMINATION_PATH = "/dev/termination-log"
+ENGINE_VARIABLES = (
+    "HOME",
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DOCKER_HOST",
+    "DOCKER_CONFIG",
+    "CONTAINER_HOST",
+)
+"""Where the client of a container engine finds its engine and its logins."""
 
 
 class Launcher:
@@ -27,7 +38,7 @@ class Launcher:
         self._address = address
         self._memory = memory
 
-    def spec(
+    async def spec(
         self,
         container: dict[str, Any],
         number: int,
@@ -41,19 +52,40 @@ class Launcher:
         last_words = container.get("terminationMessagePath") or TERMINATION_PATH
         mounts = container_mounts(container, volumes, variables)
         visible = Mounts.of([*mounts.pairs, (last_words, run / "termination")])
-        words = {
-            field: [visible.rewrite(expand(word, variables)) for word in container.get(field) or ()]
-            for field in ("command", "args")
-        }
+        expanded = _with_words(container, lambda word: expand(word, variables))
+        argv = resolve_argv(_with_words(expanded, visible.rewrite), self._config)
+        if argv is None:
+            process = await self._engine_process(expanded, number, variables, visible)
+        else:
+            environ = self._process_environment(variables, visible, facts, run / "termination")
+            process = {"argv": argv, "env": environ, "cwd": str(self._working_folder(container, mounts))}
+            process["cgroup"] = self._cgroup(container, number)
         return {
-            "argv": resolve_argv({**container, **words}, self._config),
-            "env": self._process_environment(variables, visible, facts, run / "termination"),
-            "cwd": str(self._working_folder(container, mounts)),
+            **process,
             "tty": bool(container.get("tty")),
             "stdin": bool(container.get("stdin")),
             "stdin_once": bool(container.get("stdinOnce")),
-            "cgroup": self._cgroup(container, number),
             "log_bytes": self._config.log_bytes,
+        }
+
+    async def _engine_process(
+        self, container: dict[str, Any], number: int, variables: dict[str, str], visible: Mounts
+    ) -> dict[str, Any]:
+        """A container engine's client in the place of the process. Raises ContainerRefused where there is none."""
+        engine = await self._config.engines.find()
+        if engine is None:
+            raise not_runnable(str(container.get("image") or ""), self._config, self._config.engines.why)
+        name = f"kaito-{self._folder.name}-{container['name']}-{number}"
+        fixed = {mount["mountPath"] for mount in container.get("volumeMounts") or () if mount.get("readOnly")}
+        mounts = [(path, real, path in fixed) for path, real in reversed(visible.pairs)]
+        given = {**variables, "KAITO_HOST": variables.get("KAITO_HOST", self._address)}
+        own = {key: value for key, value in self._config.environ.items() if key in ENGINE_VARIABLES}
+        return {
+            "argv": engine.run(name, container, given, mounts),
+            "env": {**given, **self._config.inherited, **own},
+            "cwd": str(self._folder / "work"),
+            "engine_name": name,
+            "cleanup": engine.remove(name),
         }
 
     def _cgroup(self, container: dict[str, Any], number: int) -> str:
@@ -88,3 +120,8 @@ class Launcher:
         """The container's workingDir where it lies in a volume; else the pod's own."""
         chosen = container.get("workingDir") or ""
         return mounts.find(chosen) or self._folder / "work"
+
+
+def _with_words(container: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The container with every word of its command line changed."""
+    return {**container, **{field: [change(word) for word in container.get(field) or ()] for field in WORDS}}

@@ -172,7 +172,7 @@ class PodWorker:
                 if self._folders is None:
                     self._folders = self._volumes.set_up(facts, config)
                 number = container.run.number + 1 if container.run else 0
-                spec = self._launcher.spec(container.spec, number, facts, config, self._folders)
+                spec = await self._launcher.spec(container.spec, number, facts, config, self._folders)
                 container.start(spec, self.address, self.wake)
             except ContainerRefused as refused:
                 container.refused = (refused.reason, refused.message)

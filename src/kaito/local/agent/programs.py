@@ -1,7 +1,7 @@
 """Which image is which program of this machine.
 
-There is no container engine here. An image whose entry point this machine has runs as that program; for any other the
-container waits, and its status says what can be done.
+An image whose entry point this machine has runs as that program. Any other runs through a container engine
+(`engines.py`), or its container waits and its status says what can be done.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ def repository(image: str) -> str:
     return name
 
 
-def resolve_argv(container: dict[str, Any], config: AgentConfig) -> list[str]:
-    """The process that stands for a container. Raises ContainerRefused for an image that this machine cannot run."""
+def resolve_argv(container: dict[str, Any], config: AgentConfig) -> list[str] | None:
+    """The process that stands for a container; None for an image that is no program of this machine.
+
+    Raises ContainerRefused where the program is not installed, or is another than the container asks for.
+    """
     command, args = list(container.get("command") or ()), list(container.get("args") or ())
     image = str(container.get("image") or "")
     name = repository(image)
@@ -37,11 +40,15 @@ def resolve_argv(container: dict[str, Any], config: AgentConfig) -> list[str]:
         return _runtime_argv(command, args, config)
     if name in config.host_programs:
         return _host_argv(config.host_programs[name], command, args, image)
+    return None
+
+
+def not_runnable(image: str, config: AgentConfig, why: str) -> ContainerRefused:
     known = ", ".join(sorted(("kaito/runtime", *config.host_programs)))
-    raise ContainerRefused(
+    return ContainerRefused(
         REASON,
-        f"this machine runs no containers of the image {image!r}: this release runs {known} as programs of the "
-        "machine, and uses no container engine; use a cluster for other images",
+        f"this machine runs no containers of the image {image!r}: {known} run as programs of the machine, any other "
+        f"image through podman or docker: {why}",
     )
 
 

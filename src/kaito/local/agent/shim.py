@@ -3,10 +3,11 @@
 It outlives the node agent, so that a pod outlives it too: the agent reads here what became of a process that it did not
 see end. It imports nothing of this package and little of the library, since one runs beside every container.
 
-In RUN_DIR it reads `run.json` (argv, env, cwd, tty, stdin, exec, cgroup, log_bytes), holds a lock on `lock` while it
-lives, and writes `started.json`, `log` (CRI's format, rotated once to `log.1`) and `exit.json`, each whole or not at
-all. A client of `attach.sock` gets the output as frames and may send input: one byte of type, four of length, then the
-data. An `exec` run keeps no log, waits for its one client before it starts, and is killed when that client leaves.
+In RUN_DIR it reads `run.json` (argv, env, cwd, tty, stdin, exec, cgroup, log_bytes, cleanup), holds a lock on `lock`
+while it lives, and writes `started.json`, `log` (CRI's format, rotated once to `log.1`) and `exit.json`, each whole or
+not at all. A client of `attach.sock` gets the output as frames and may send input: one byte of type, four of length,
+then the data. An `exec` run keeps no log, waits for its one client before it starts, and is killed when that client
+leaves.
 
 All of it is one file, however long: started with -I it has no path to import a second one from.
 """
@@ -150,6 +151,7 @@ class Shim:
             self.turn()
         if self.log:
             self.log.close()
+        clean_up(self.run)
         result = self.result(failure)
         write_whole("exit.json", result)
         for client in self.clients:
@@ -405,6 +407,16 @@ def kill_orphans() -> None:
         for child in file.read().split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(child), signal.SIGKILL)
+
+
+def clean_up(run: dict[str, Any]) -> None:
+    """Removes the container whose engine's client this was: a killed client leaves it running."""
+    if run.get("cleanup"):
+        nothing = os.open("/dev/null", os.O_RDWR)
+        actions = [(os.POSIX_SPAWN_DUP2, nothing, number) for number in (0, 1, 2)]
+        with contextlib.suppress(OSError):
+            os.waitpid(os.posix_spawnp(run["cleanup"][0], run["cleanup"], run["env"], file_actions=actions), 0)
+        os.close(nothing)
 
 
 def say_last_words(client: ClientConnection, seconds: float | None) -> None:

@@ -108,12 +108,18 @@ class Machine:
 
     def _parts(self, client: Client) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         from kaito.local.agent import AgentConfig, NodeAgent
+        from kaito.local.agent.engines import ENGINE_VARIABLE, Engines
         from kaito.local.proxy import ServiceProxy
         from kaito.local.scheduler import run_scheduler
         from kaito.local.workloads import run_workloads
 
         programs = read_programs(self._config.home / PROGRAMS_FILE)
-        agent_config = AgentConfig(home=self._config.home, host_programs=programs, pod_network=self._networks.pods)
+        agent_config = AgentConfig(
+            home=self._config.home,
+            host_programs=programs,
+            engines=Engines(os.environ.get(ENGINE_VARIABLE) or "auto"),
+            pod_network=self._networks.pods,
+        )
         agent = self._agent = NodeAgent(client, agent_config)
         self._server.set_backend(agent.backend)
         return [
