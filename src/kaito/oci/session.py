@@ -175,7 +175,9 @@ class Session:
         query = {"service": challenge.parameters.get("service", ""), "scope": scope}
         assert self._http is not None
         if credentials is not None and credentials.identity_token:
-            form = {**query, "grant_type": "refresh_token", "refresh_token": credentials.identity_token}
+            # The client's name is asked for by Docker Hub's token server and ignored by Azure's.
+            form = {**query, "client_id": "kaito", "grant_type": "refresh_token",
+                    "refresh_token": credentials.identity_token}  # fmt: skip
             request = self._http.post(realm, data=form)
         else:
             headers = {"Authorization": credentials.basic()} if credentials else {}

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from kaito.runtime.data.dataset import read_dataset
-from kaito.runtime.errors import InputError, RuntimeFailure
+from kaito.runtime.errors import InputError, RuntimeFailure, StepError
 from kaito.runtime.progress import Progress
 from kaito.runtime.step import Step
 from kaito.runtime.tune.main import tune
 from tests.runtime.tiny import chats, make_model
-from tests.runtime.tune.runs import environment, write_config, write_data
+from tests.runtime.tune.runs import adapter, environment, largest_difference, write_config, write_data
 
 pytestmark = [
     pytest.mark.slow,
@@ -100,6 +100,46 @@ def test_settings(
     assert fields["tokensPerSecond"] > 0
 
 
+def test_tensorboard_gets_what_it_reads_beside_the_adapter(model: Path, tmp_path: Path) -> None:
+    sections = {"TrainingArguments": {"max_steps": 2, "report_to": "tensorboard"}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+        tune(step(tmp_path, model, sections))
+    (events,) = (tmp_path / "out" / "tensorboard").glob("events.out.tfevents.*")
+    assert b"train/loss" in events.read_bytes()
+
+
+def test_batches_that_are_padded_hold_rows_of_like_length_and_resume(model: Path, tmp_path: Path) -> None:
+    """The order is the same after a restart: what was trained until the stop is not trained again."""
+    rows = chats(24)
+    training = {"padding_free": False, "group_by_length": True, "num_train_epochs": 3, "learning_rate": 1e-2}
+    results = []
+    for name, stop_at in (("whole", None), ("broken", 8)):
+        root = tmp_path / name
+        root.mkdir()
+        made = step(root, model, {"TrainingArguments": training}, rows, KAITO_CHECKPOINT_SECONDS="3600")
+        if stop_at:
+            stop_after(made, stop_at)
+            with pytest.raises(StepError, match="told to stop"):
+                tune(made)
+            made = Step("tune", made.environ, Progress("tune"))
+        tune(made)
+        results.append(adapter(root))
+    assert largest_difference(*results) < 1e-4
+
+
+def stop_after(made: Step, at: int) -> None:
+    """As SIGTERM would: the event is set while step `at` ends."""
+    update = made.progress.update
+
+    def watching(**fields: Any) -> None:
+        update(**fields)
+        if (fields.get("trainStep") or 0) >= at:
+            made.stop.set()
+
+    made.progress.update = watching  # type: ignore[method-assign]
+
+
 def test_the_known_names_of_target_modules_fit_a_fused_architecture(model: Path, tmp_path: Path) -> None:
     names = ["k_proj", "q_proj", "v_proj", "o_proj", "gate_proj", "down_proj", "up_proj"]
     sections = {"LoraConfig": {"target_modules": names}, "TrainingArguments": {"max_steps": 2}}
@@ -116,6 +156,8 @@ def test_the_known_names_of_target_modules_fit_a_fused_architecture(model: Path,
         ({"LoraConfig": {"modules_to_save": ["head"]}}, "no module 'head'"),
         ({"TrainingArguments": {"optim": "nonsense"}}, "TrainingArguments"),
         ({"TrainingArguments": {"lr_scheduler_type": "nonsense"}}, "TrainingArguments"),
+        ({"TrainingArguments": {"report_to": "wandb"}}, "wandb"),
+        ({"TrainingArguments": {"report_to": "nonsense"}}, "nonsense"),
         ({"QuantizationConfig": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf5"}}, "QuantizationConfig"),
         ({"ModelConfig": {"attn_implementation": "nonsense"}}, "cannot be loaded"),
         ({"ModelConfig": {"chat_template": "/absent"}}, "chat_template"),

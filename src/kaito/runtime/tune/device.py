@@ -78,7 +78,11 @@ def use_threads(device: Device, parameters: int, environ: Mapping[str, str]) -> 
 
     The matrices of a small model are too small to share: a second thread costs more than it brings.
     """
-    if device.is_cuda or environ.get("OMP_NUM_THREADS"):
+    if device.is_cuda:
+        return
+    given = environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if given.isdecimal() and int(given):
+        torch.set_num_threads(int(given))
         return
     torch.set_num_threads(1 if parameters < SMALL_MODEL else max(1, len(os.sched_getaffinity(0))))
 

@@ -67,6 +67,7 @@ def train(step: Step, request: TuneRequest) -> Mapping[str, Any]:
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries warning each other; not the user's to mend
     if torch.cuda.is_available():
         torch.cuda.set_device(int(step.environ.get("LOCAL_RANK") or 0))
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(request.output / "tensorboard"))  # for report_to: tensorboard
     device, warning = find_device(request.config.model.dtype or request.config.model.torch_dtype)
     if warning:
         step.say("config warning", warning=warning)
