@@ -198,9 +198,11 @@ def _sections(body: Mapping[str, Mapping[str, Any]]) -> TuningConfig:
     training = {key: value for key, value in training.items() if key not in REFUSED}
     _check_output_dir(training.pop("output_dir", None))
     collator = _own_section(DataCollator, body["DataCollator"])
-    for key in ("dataset_path", "dataset_extension"):
-        if body["DatasetConfig"].get(key):
-            warnings.append(f"DatasetConfig.{key} has no effect: all files of the input are used, whatever their names")
+    warnings += [
+        f"DatasetConfig.{key} has no effect: all files of the input are used, whatever their names"
+        for key in ("dataset_path", "dataset_extension")
+        if body["DatasetConfig"].get(key)
+    ]
     if collator.mlm:
         warnings.append("DataCollator.mlm has no effect: causal language models have no mask token")
     dataset = _own_section(DatasetConfig, body["DatasetConfig"])
