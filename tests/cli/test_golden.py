@@ -195,3 +195,18 @@ def test_the_definitions_are_printed_whole() -> None:
     expected = [crds.workspace_crd(), crds.node_claim_crd(), crds.machine_crd(), crds.node_pool_crd()]
     assert list(yaml.safe_load_all(text)) == expected
     assert "&id" not in text  # not every reader of manifests knows aliases
+
+
+def test_a_dump_can_be_applied_again(environment: dict[str, str]) -> None:
+    assert run("kaito apply -f good.yaml", environment)[1] == 0
+    dump, code = run("kaito get cm,wk -o yaml", environment)
+    assert code == 0
+    assert "resourceVersion" in dump
+    Path("dump.yaml").write_text(dump)
+    text, code = run("kaito apply -f dump.yaml", environment)
+    assert code == 0, text
+    assert run("kaito delete -f good.yaml", environment)[1] == 0
+    text, code = run("kaito apply -f dump.yaml", environment)
+    assert code == 0, text
+    assert "workspace.kaito.sh/made created" in text
+    assert run("kaito delete -f good.yaml", environment)[1] == 0

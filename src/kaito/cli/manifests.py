@@ -15,6 +15,10 @@ from kaito.cli.errors import CommandError, UsageError
 
 SUFFIXES = (".yaml", ".yml", ".json")
 FETCH_SECONDS = 30.0
+SERVER_SET = frozenset(
+    {"uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink", "deletionTimestamp"}
+)
+"""Of metadata, what a server says of its own object; without it a dump (`get -o yaml`) can be applied anywhere."""
 
 
 def read_manifests(sources: list[str], *, recursive: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -82,7 +86,7 @@ def _objects(where: str, document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not metadata.get("name"):
         raise UsageError(f"{where}: the {document['kind']} has no metadata.name")
-    yield where, document
+    yield where, {**document, "metadata": {k: v for k, v in metadata.items() if k not in SERVER_SET}}
 
 
 def _reason(error: yaml.YAMLError) -> str:
