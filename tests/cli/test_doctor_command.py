@@ -66,3 +66,17 @@ def test_no_machine_learning_is_loaded(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, str(rows)], capture_output=True, text=True, timeout=60)
     assert done.stdout.endswith("[]\n"), done.stderr
+
+
+def test_a_tokenizer_counts_tokens_and_says_what_would_be_cut(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", {"text": "a"}, {"text": "the harbour " * 40})
+    report = kaito("doctor", str(rows), "--tokenizer", "tiny-phi-3", "--max-length", "50", "-o", "json")
+    length = json.loads(report.stdout)["length"]
+    assert (length["unit"], length["p50"], length["truncatedRows"]) == ("tokens", 1, 1)
+    assert length["truncatedTokens"] == length["p100"] - 50 > 0
+    assert "length in tokens" in kaito("doctor", str(rows), "--tokenizer", "tiny-phi-3").stdout
+    for wrong in ("absent", str(rows), str(tmp_path)):
+        done = kaito("doctor", str(rows), "--tokenizer", wrong)
+        assert done.returncode == 2
+        assert "tokenizer" in done.stderr
+        assert "Traceback" not in done.stderr

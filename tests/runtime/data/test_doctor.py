@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaito.runtime.data.doctor import Findings, doctor, percentiles, why_unusable
+from kaito.runtime.data.dataset import DatasetWriter, Placed, read_dataset
+from kaito.runtime.data.doctor import Findings, doctor, examine_file, percentiles, why_unusable
 from kaito.runtime.data.rows import Example, Unusable
 from kaito.runtime.data.shapes import Columns, parse_example
 from tests.runtime.data.corpus import CHAT, Case, cases, lines
@@ -134,13 +135,33 @@ def test_any_row_is_an_example_or_unusable(row: object) -> None:
 
 @settings(max_examples=150)
 @given(st.sampled_from(CASES), st.integers(0, 2**32), st.binary(max_size=6), st.sampled_from(["a", "a.csv", "a.txt"]))
-def test_any_file_ends_in_findings(case: Case, place: int, change: bytes, name: str) -> None:
+def test_any_file_ends_in_findings_and_rows_that_can_be_kept(case: Case, place: int, change: bytes, name: str) -> None:
     content = bytearray(case.content)
     start = place % (len(content) + 1)
     content[start : start + len(change)] = change
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
-        findings = doctor([path])
-    assert findings.usable + findings.rejected >= 0
+        findings, accepted = Findings(), []
+        examine_file(path, name, findings, None, lambda *placed: accepted.append(Placed(*placed)))
+        with DatasetWriter(path.with_name("rows")) as writer:
+            for placed in accepted:
+                writer.add(placed)
+        assert list(read_dataset(path.with_name("rows"))) == accepted
+    assert findings.usable == len(accepted)
     json.dumps(findings.as_dict())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"text": "\\ud83d", "n": NaN}',
+        b'{"text": NaN, "n": ' + b"[" * 50_000,
+    ],
+    ids=["half a surrogate", "too deep"],
+)
+def test_nan_beside_what_is_broken_is_a_rejected_row(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "fine"}\n' + line)
+    findings = doctor([tmp_path / "a.jsonl"])
+    assert (findings.usable, findings.rejected) == (1, 1)
+    assert "not JSON" in str(findings.rejections[0])

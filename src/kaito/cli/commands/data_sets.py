@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,13 +27,22 @@ def doctor(
         Path | None,
         typer.Option(help="A training_config.yaml, whose DatasetConfig names the columns.", show_default=False),
     ] = None,
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            help="Count tokens: a tokenizer.json, a model's folder, or a built-in model's name.", show_default=False
+        ),
+    ] = "",
+    max_length: Annotated[
+        int, typer.Option(min=1, help="With --tokenizer: the longest row, in tokens; says what would be cut.")
+    ] = 1024,
     output: Annotated[Literal["text", "json"], typer.Option("--output", "-o")] = "text",
 ) -> None:
     """Examine data files as tuning would read them. Exit 2: no row can be used."""
     from kaito.runtime.data.doctor import Findings, examine_file, why_unusable
 
     columns = _columns(config)
-    findings = Findings()
+    findings = Findings(_counter(tokenizer), max_length) if tokenizer else Findings()
     for path, name in _data_files(files):
         try:
             examine_file(path, name, findings, columns)
@@ -60,6 +71,26 @@ def _columns(config: Path | None) -> Columns | None:
         return read_config(config).dataset.columns()
     except RuntimeFailure as error:
         raise UsageError(f"{config}: {error.message}", error.hint) from error
+
+
+def _counter(given: str) -> Callable[[str], int]:
+    """Counts the tokens of a text, without those that a chat template adds. Raises UsageError."""
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise UsageError("--tokenizer needs the package tokenizers", "pip install 'kaito[tune]'") from error
+    path = Path(given)
+    if path.is_dir():
+        path = path / "tokenizer.json"
+    elif not path.exists():
+        path = resources.files("kaito.runtime") / "builtin" / given / "tokenizer.json"  # type: ignore[assignment]  # installed as files
+    if not path.is_file():
+        raise UsageError(f"there is no tokenizer at {given}", "name a tokenizer.json, or a folder that holds one")
+    try:
+        loaded = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise UsageError(f"{path} is not a tokenizer: {error}") from error
+    return lambda text: len(loaded.encode(text, add_special_tokens=False).ids)
 
 
 def _data_files(given: list[Path]) -> list[tuple[Path, str]]:

@@ -163,8 +163,8 @@ def _decode(text: bytes) -> Any:
         if not _NOT_A_NUMBER.search(text):
             raise
         try:
-            return json.loads(text, parse_constant=lambda name: None)
-        except ValueError:
+            return _DECODER.decode(msgspec.json.encode(json.loads(text, parse_constant=lambda name: None)))
+        except (ValueError, OverflowError, RecursionError):  # broken in other ways too: half a surrogate, huge numbers
             pass
         raise
 
