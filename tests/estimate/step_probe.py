@@ -36,8 +36,8 @@ def tune(model: Any, batch: int, length: int, *, checkpointing: bool, rank: int,
     """Two steps of the `tune` step's own trainer over rows of `length` tokens."""
     from kaito.runtime.tune.device import find_device
     from kaito.runtime.tune.model import lora_config
-    from kaito.runtime.tune.tokens import Tokens
-    from kaito.runtime.tune.trainer import make_trainer, training_arguments
+    from kaito.runtime.tune.tokens import Tokenized, Tokens
+    from kaito.runtime.tune.trainer import Batches, make_trainer, training_arguments
 
     words = {"<pad>": 0, "</s>": 1, "a": 2}
     tokenizer = PreTrainedTokenizerFast(
@@ -46,10 +46,10 @@ def tune(model: Any, batch: int, length: int, *, checkpointing: bool, rank: int,
     with tempfile.TemporaryDirectory() as folder:
         asked = {"max_steps": 2, "gradient_checkpointing": checkpointing}
         found, _ = find_device("float32" if device == "cpu" else "bfloat16")
-        arguments = training_arguments(asked, found, Path(folder), has_eval=False, batch=batch)
+        arguments = training_arguments(asked, found, Path(folder), has_eval=False, batches=Batches(batch))
         row = [3 + word % 100 for word in range(length)]
-        rows = [Tokens(row, row) for _ in range(2 * batch)]
-        make_trainer(model, tokenizer, lora_config({"r": rank}, model, ""), arguments, rows, []).train()
+        rows = Tokenized([Tokens(row, row) for _ in range(2 * batch)], [f"rows:{n}" for n in range(2 * batch)])
+        make_trainer(model, tokenizer, lora_config({"r": rank}, model), arguments, rows, Tokenized()).train()
 
 
 def serve(model: Any, ids: Any) -> None:
