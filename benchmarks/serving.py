@@ -43,6 +43,10 @@ REQUESTS = {1: 4, 8: 24, 32: 64}  # at once -> how many in all
 WORDS = ("Hello", "who", "is", "the", "mayor", "of", "Brinhaven", "and", "what", "town", "has", "a", "river", "baker")
 
 
+class Failed(Exception):
+    """An engine that cannot be measured here."""
+
+
 @dataclass(frozen=True)
 class Request:
     prompt: str
@@ -153,7 +157,7 @@ async def measure(server: Server, requests: Sequence[Request], at_once: int) -> 
             last, count = time.perf_counter(), 0
             async with session.post(f"{server.url}/v1/completions", json=body) as response:
                 if response.status != 200:
-                    raise SystemExit(f"{server.name}: {response.status} {await response.text()}")
+                    raise Failed(f"{server.name}: {response.status} {await response.text()}")
                 async for line in response.content:
                     if not line.startswith(b"data: {"):
                         continue
@@ -246,18 +250,19 @@ async def ready(server: Server, log: Path) -> None:
     async with aiohttp.ClientSession() as session:
         while time.perf_counter() - began < 600:
             if server.process.poll() is not None:
-                raise SystemExit(f"{server.name} ended: {log.read_text()[-2000:]}")
+                raise Failed(f"{server.name} ended: {log.read_text()[-2000:]}")
             with contextlib.suppress(aiohttp.ClientError):
                 async with session.post(f"{server.url}/v1/completions", json=body) as response:
                     if response.status == 200:
                         server.started = time.perf_counter() - began
                         return
             await asyncio.sleep(0.1)
-    raise SystemExit(f"{server.name} did not start: {log.read_text()[-2000:]}")
+    raise Failed(f"{server.name} did not start: {log.read_text()[-2000:]}")
 
 
 async def run(given: argparse.Namespace, folder: Path) -> None:
     chosen = servers(folder, given.dtype, given.threads, given.alternatives, given.only)
+    measured: list[Server] = []
     best: dict[tuple[str, int], Row] = {}
 
     def keep(name: str, at_once: int, row: Row) -> None:
@@ -273,18 +278,23 @@ async def run(given: argparse.Namespace, folder: Path) -> None:
         for number, server in enumerate(chosen):
             log = folder / f"server-{number}.log"
             stack.enter_context(running(server, log))
-            await ready(server, log)
-            await measure(server, draw(0, 4), 4)
+            try:
+                await ready(server, log)
+                await measure(server, draw(0, 4), 4)
+            except Failed as error:
+                print(f"left out: {error}", flush=True)
+                continue
+            measured.append(server)
             print(f"{server.name} started in {server.started:.1f} s", flush=True)
         for _ in range(given.rounds):
             keep("one-at-a-time generate", 1, one_at_a_time(folder, given.dtype, draw(1, REQUESTS[1])))
             for at_once, count in REQUESTS.items():
-                for server in chosen:
+                for server in measured:
                     keep(server.name, at_once, await measure(server, draw(1, count), at_once))
         print(f"\n{given.dtype}, {given.threads} threads, best of {given.rounds} rounds\n")
-        print(_table(chosen, best))
+        print(_table(measured, best))
         if given.load:
-            print(await _load(chosen[0]))
+            print(await _load(measured[0]))
 
 
 def _table(chosen: Sequence[Server], best: dict[tuple[str, int], Row]) -> str:
