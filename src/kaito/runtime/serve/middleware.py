@@ -38,6 +38,8 @@ def write_errors(on_rejected: Callable[[], None]) -> Any:
             if error.status < 400:
                 raise
             return _from_http(request, error)
+        except web.RequestPayloadError as error:  # a body that is not in the encoding it claims, or breaks off
+            return error_response(InvalidRequest(f"the request body cannot be read: {error}"), request.path)
         except (ConnectionResetError, ConnectionAbortedError):
             raise
         except Exception as error:  # noqa: BLE001 - the edge of a request: a defect must not leave an HTML page

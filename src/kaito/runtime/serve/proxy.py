@@ -21,7 +21,7 @@ from kaito import __version__
 from kaito.runtime.progress import Progress
 from kaito.runtime.serve.engines.vllm.server import VllmServer
 from kaito.runtime.serve.errors import NotReady, Overloaded, TimedOut
-from kaito.runtime.serve.middleware import require_key, write_errors
+from kaito.runtime.serve.middleware import allow_browsers, answer_browsers, require_key, write_errors
 from kaito.runtime.serve.remote_chat import RemoteChat
 from kaito.runtime.serve.settings import Settings
 from kaito.runtime.serve.state import ServerState
@@ -59,8 +59,9 @@ class ProxySurface:
         self._default = None if settings.default_model == settings.model_name else settings.default_model
 
     def application(self) -> web.Application:
-        middlewares = [write_errors(self._rejected.inc), require_key(self._settings.api_keys)]
+        middlewares = [answer_browsers, write_errors(self._rejected.inc), require_key(self._settings.api_keys)]
         app = web.Application(middlewares=middlewares, client_max_size=max(MAX_BODY, self._settings.max_body))
+        app.on_response_prepare.append(allow_browsers)
         app.cleanup_ctx.append(self._session_of)
         app.add_routes(
             [
@@ -72,6 +73,7 @@ class ProxySurface:
                 web.get("/metrics", self.metrics),
                 web.get("/version", self.version),
                 web.post("/chat", self.chat),
+                web.get("/openapi.json", self.forward),
                 web.route("*", "/v1/{rest:.*}", self.forward),
                 *(web.post(path, self.forward) for path in MORE_PATHS),
             ]
