@@ -38,6 +38,8 @@ def shared_instance(
     nodes = [node for node in candidates if is_true(node.status.conditions, "Ready")]
     if not nodes:
         labels = ",".join(f"{key}={value}" for key, value in selector.items())
+        if not labels:
+            return Cause("NoMatchingNodes", "No node is ready", "Add a node, or see why none is ready.", "you")
         hint = f"Label GPU nodes with {labels}, or see why those that carry it are not ready."
         return Cause("NoMatchingNodes", f"No ready node carries {labels}", hint, "you")
     odd = _odd_one(nodes)

@@ -209,6 +209,8 @@ def _too_few(observed: Observed, sizing: Sizing, ready: int) -> Cause:
     if observed.settings.node_mode != "byo":
         return Cause("AwaitingNodes", message, "", "the node provisioner")
     labels = ",".join(f"{k}={v}" for k, v in match_labels(observed.workspace.resource.labelSelector).items())
+    if not labels:
+        return Cause("NoMatchingNodes", message, "Add nodes.", "you")
     return Cause("NoMatchingNodes", f"{message} that carry {labels}", f"Label GPU nodes with {labels}.", "you")
 
 
