@@ -13,13 +13,14 @@ from aiohttp import web
 
 from kaito.kube.client import Client
 from kaito.kube.lease import LeaderElector
-from kaito.kube.resources import CRDS, LEASES
+from kaito.kube.resources import CRDS, LEASES, untyped
 from kaito.local.backend import BackendError
 from kaito.workspace.operator import Operator, OperatorConfig
 from tests.workspace.builders import INFERENCE, TUNING, changed
 from tests.workspace.conftest import Stage
 from tests.workspace.node_side import (
     CLAIMS,
+    DEPLOYMENTS,
     DIGEST,
     EVENTS,
     JOBS,
@@ -37,6 +38,7 @@ from tests.workspace.node_side import (
     waiting,
 )
 
+STATEFUL_SETS = untyped("apps", "v1", "statefulsets", "StatefulSet", True)
 WRITES = ("apply", "create", "patch", "delete")
 
 
@@ -218,6 +220,29 @@ async def test_a_workspace_goes_away_when_the_node_api_is_gone(stage: Stage) -> 
     await stage.user.delete(CRDS, "nodeclaims.karpenter.sh")
     await stage.user.delete(WORKSPACES, "served", "default")
     await until(lambda: is_gone(stage))
+
+
+async def test_servers_of_an_earlier_kaito_make_room(stage: Stage) -> None:
+    """They carry no label: their Workspace owns them, and they hold its GPU."""
+    await stage.apply(INFERENCE)
+    uid = (await stage.workspace("served"))["metadata"]["uid"]
+    owner = {"apiVersion": "kaito.sh/v1beta1", "kind": "Workspace", "name": "served", "uid": uid, "controller": True}
+    labels = {"kaito.sh/workspace": "served"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "served", "image": "kaito-base:1"}]}}
+    spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": pod}
+    old = {"metadata": {"name": "served", "ownerReferences": [owner]}, "spec": spec}
+    await stage.user.create(DEPLOYMENTS, old, "default")
+    split = {**old, "spec": {**spec, "serviceName": "served-headless"}}
+    await stage.user.create(STATEFUL_SETS, split, "default")
+    theirs = {**old, "metadata": {"name": "theirs"}}
+    await stage.user.create(DEPLOYMENTS, theirs, "default")
+    stage.operate()
+    stage.play(stage.side.run)
+    await stage.wait("served", "WorkspaceReady")
+    made = await stage.user.get(DEPLOYMENTS, "served", "default")
+    assert made["spec"]["selector"]["matchLabels"] != labels
+    assert await stage.user.find(STATEFUL_SETS, "served", "default") is None
+    assert await stage.user.find(DEPLOYMENTS, "theirs", "default") is not None, "nobody's but the user's"
 
 
 async def test_claims_of_an_earlier_life_are_found_and_told(stage: Stage) -> None:

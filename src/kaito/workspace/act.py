@@ -38,8 +38,12 @@ class Actor:
 
     async def carry_out(self, key: str, action: Action) -> None:
         """Raises a KubeError when the API says no."""
-        store = self._store(action.resource)
         child = object_key(action.namespace, action.name)
+        if isinstance(action, Delete):
+            await self._client.delete(action.resource, action.name, action.namespace, uid=action.uid)
+            self._caches.legacy.forget(action.uid)
+            return
+        store = self._store(action.resource)
         match action:
             case Apply():
                 if await self._applier.write(action.resource, store, action.body, action.namespace):
@@ -50,8 +54,6 @@ class Actor:
                 patched = await self._client.patch(action.resource, action.name, action.body, action.namespace)
                 store.observe_own_write(child, patched.metadata.resourceVersion)
                 self.remember(key, store, child)
-            case Delete():
-                await self._client.delete(action.resource, action.name, action.namespace, uid=action.uid)
 
     def is_behind(self, key: str) -> bool:
         """Whether a cache does not show yet what was written for this Workspace."""

@@ -30,6 +30,7 @@ from kaito.kube.resources import (
 )
 from kaito.kube.store import object_key, split_key
 from kaito.workspace.kinds import CONFIG_OUTLINES, EVENT_OUTLINES, SECRET_OUTLINES, SERVICE_OUTLINES, EventOutline
+from kaito.workspace.legacy import LegacyBook
 from kaito.workspace.losses import LossBook
 from kaito.workspace.progress import ProgressBook
 from kaito.workspace.references import config_references, secret_references
@@ -101,6 +102,7 @@ class Caches:
         self._group: asyncio.TaskGroup | None = None
         self.progress = ProgressBook()
         self.losses = LossBook(now)
+        self.legacy = LegacyBook()
         by_reference = {"config": config_references, "secret": secret_references, "selector": _first_label}
         self.workspaces = Informer(
             client, WORKSPACES, namespace=namespace, indexes=by_reference, transform=slim_workspace

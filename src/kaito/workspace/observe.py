@@ -14,6 +14,7 @@ from kaito.kube.resources import Resource
 from kaito.kube.store import object_key, split_key
 from kaito.workspace.caches import Caches
 from kaito.workspace.kinds import ConfigOutline, SecretOutline
+from kaito.workspace.legacy import Legacy
 from kaito.workspace.losses import Loss
 from kaito.workspace.names import owner_labels
 from kaito.workspace.progress import Progress
@@ -43,6 +44,8 @@ class Observed:
     deployment: Workload | None = None
     stateful_set: Workload | None = None
     pods: tuple[Pod, ...] = ()
+    legacy: tuple[Legacy, ...] = ()
+    """Servers of an earlier KAITO."""
     refusals: Mapping[str, str] = field(default_factory=dict)
     """Why pods of the Job or of the StatefulSet could not be made, by kind, where that happened."""
     loss: Loss | None = None
@@ -99,6 +102,7 @@ def observe(caches: Caches, key: str, now: datetime, settings: Settings) -> Obse
             for kind, workload in (("Job", job), ("StatefulSet", stateful_set))
             if workload is not None and (message := caches.refusal_of(workload.metadata.uid))
         },
+        legacy=caches.legacy.of(key, workspace.metadata.uid),
         pods=tuple(caches.pods.store.by_index("workspace", key)),
         progress=caches.progress.of(key),
     )

@@ -224,6 +224,7 @@ class Operator:
     async def run(self) -> None:
         self._is_at_work = True
         await self._look_for_node_api()
+        await self.caches.legacy.look(self._client, self._config.namespace)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.caches.run())
             group.create_task(self.workspaces.controller.run())

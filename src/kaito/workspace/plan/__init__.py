@@ -21,6 +21,7 @@ from kaito.workspace.plan.sizing import Sizing, plan_sizing
 from kaito.workspace.plan.tuning import TuningPlan, plan_tuning
 from kaito.workspace.render.config import render_config
 
+LEGACY_PAUSE = 1.0
 AFTER_TUNING = Cause("AwaitingTuning", "The model is served when its training is done")
 
 
@@ -58,7 +59,8 @@ def plan(observed: Observed) -> Plan:
             estimate=sizing.status,
         ),
         finalizer=_wants_finalizer(observed),
-        requeue_after=nodes.requeue_after,
+        # Nobody watches an earlier KAITO's servers, so nothing wakes us when they are gone.
+        requeue_after=LEGACY_PAUSE if observed.legacy else nodes.requeue_after,
     )
 
 

@@ -64,8 +64,9 @@ def plan_serving(
     blocked = inputs.missing or nodes.cause
     if blocked is not None and workload is None:
         return ServingPlan(services, _not_ready(blocked), blocked)
-    if workload is not None and _is_foreign(workload):
-        return ServingPlan((*services, *_removal(sizing, workload)), _not_ready(MIGRATING), MIGRATING)
+    earlier = _earlier(observed, sizing, workload) if inputs.missing is None else None
+    if earlier is not None:
+        return ServingPlan((*services, *earlier), _not_ready(MIGRATING), MIGRATING)
     body = _workload(observed, inputs, sizing, nodes, tuned)
     actions: tuple[Action, ...] = services
     if inputs.missing is None:
@@ -82,16 +83,17 @@ def _services(workspace: Workspace, sizing: Sizing) -> tuple[Action, ...]:
     return (service, Apply(SERVICES, namespace, render_headless(workspace))) if sizing.nodes > 1 else (service,)
 
 
-def _is_foreign(workload: Workload) -> bool:
-    """Made by an earlier KAITO, with a selector that cannot be changed into ours."""
-    return ANNOTATION_HASH not in workload.metadata.annotations
+def _earlier(observed: Observed, sizing: Sizing, workload: Workload | None) -> tuple[Action, ...] | None:
+    """Deletions of an earlier KAITO's servers, whose selectors cannot be changed into ours; None where there are none.
 
-
-def _removal(sizing: Sizing, workload: Workload) -> tuple[Action, ...]:
-    metadata = workload.metadata
-    kind = STATEFUL_SETS if sizing.nodes > 1 else DEPLOYMENTS
-    is_going = metadata.deletionTimestamp is not None
-    return () if is_going else (Delete(kind, metadata.namespace, metadata.name, metadata.uid),)
+    They hold the GPUs, and a workload of ours may have their name.
+    """
+    deletions = [Delete(one.resource, one.namespace, one.name, one.uid) for one in observed.legacy]
+    if workload is not None and ANNOTATION_HASH not in workload.metadata.annotations:
+        if workload.metadata.deletionTimestamp is not None:
+            return tuple(deletions)
+        deletions.append(_delete(STATEFUL_SETS if sizing.nodes > 1 else DEPLOYMENTS, workload))
+    return tuple(deletions) or None
 
 
 def _other_shape(observed: Observed, sizing: Sizing) -> tuple[Action, ...]:
