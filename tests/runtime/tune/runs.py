@@ -14,6 +14,7 @@ import yaml
 
 from kaito.runtime.data.dataset import EVAL, TRAIN, DatasetWriter, Placed, content_digest, read_dataset
 from kaito.runtime.data.shapes import parse_example
+from kaito.runtime.step import Step
 
 
 def write_data(folder: Path, train: Iterable[dict[str, Any]], held: Iterable[dict[str, Any]] = ()) -> Path:
@@ -78,3 +79,15 @@ def adapter(root: Path) -> dict[str, Any]:
 def largest_difference(one: dict[str, Any], other: dict[str, Any]) -> float:
     assert one.keys() == other.keys()
     return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def stop_after(made: Step, at: int) -> None:
+    """As SIGTERM would: the event is set while step `at` ends."""
+    update = made.progress.update
+
+    def watching(**fields: Any) -> None:
+        update(**fields)
+        if (fields.get("trainStep") or 0) >= at:
+            made.stop.set()
+
+    made.progress.update = watching  # type: ignore[method-assign]

@@ -18,13 +18,24 @@ from kaito.oci.client import RegistryClient
 from kaito.oci.image import push_image
 from kaito.oci.reference import parse_reference
 from kaito.oci.session import RetryPolicy, Session
+from kaito.runtime.errors import StepError
 from kaito.runtime.progress import Progress
 from kaito.runtime.step import Step
+from kaito.runtime.tune.main import tune
 from kaito.runtime.tune.remote import CheckpointPusher, bring_checkpoint, drop_checkpoint
 from kaito.runtime.tune.saved import find_checkpoint, write_mark
 from tests.oci.registries import PASSWORD, USER, docker_registry, free_port
 from tests.runtime.tiny import chats, make_model
-from tests.runtime.tune.runs import adapter, environment, finish, largest_difference, start, write_config, write_data
+from tests.runtime.tune.runs import (
+    adapter,
+    environment,
+    finish,
+    largest_difference,
+    start,
+    stop_after,
+    write_config,
+    write_data,
+)
 
 PATIENCE = 60.0
 QUICK = RetryPolicy(tries=1)
@@ -200,6 +211,19 @@ def test_a_training_that_loses_its_node_ends_with_the_same_adapter(environ: dict
         "resuming",
     ]
     assert largest_difference(adapter(tmp_path / "whole"), adapter(tmp_path / "lost")) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.slow
+def test_told_to_stop_the_last_checkpoint_reaches_the_registry(environ: dict[str, str], tmp_path: Path) -> None:
+    variables = {**setting(tmp_path / "run", make_model(tmp_path / "model")), **environ}
+    made = Step("tune", {**variables, "KAITO_CHECKPOINT_SECONDS": "3600"}, Progress("tune"))
+    stop_after(made, 5)
+    with pytest.raises(StepError, match="told to stop"):
+        tune(made)
+    assert made.progress.snapshot()["checkpointPushedStep"] == 5
+    (saved,) = (tmp_path / "run" / "out" / "checkpoints").glob("checkpoint-*")
+    assert saved.name == "checkpoint-5"
 
 
 def setting(root: Path, model: Path) -> dict[str, str]:

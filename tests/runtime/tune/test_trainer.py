@@ -16,7 +16,7 @@ from kaito.runtime.progress import Progress
 from kaito.runtime.step import Step
 from kaito.runtime.tune.main import tune
 from tests.runtime.tiny import chats, make_model
-from tests.runtime.tune.runs import adapter, environment, largest_difference, write_config, write_data
+from tests.runtime.tune.runs import adapter, environment, largest_difference, stop_after, write_config, write_data
 
 pytestmark = [
     pytest.mark.slow,
@@ -128,18 +128,6 @@ def test_batches_that_are_padded_hold_rows_of_like_length_and_resume(model: Path
     assert largest_difference(*results) < 1e-4
 
 
-def stop_after(made: Step, at: int) -> None:
-    """As SIGTERM would: the event is set while step `at` ends."""
-    update = made.progress.update
-
-    def watching(**fields: Any) -> None:
-        update(**fields)
-        if (fields.get("trainStep") or 0) >= at:
-            made.stop.set()
-
-    made.progress.update = watching  # type: ignore[method-assign]
-
-
 def test_the_known_names_of_target_modules_fit_a_fused_architecture(model: Path, tmp_path: Path) -> None:
     names = ["k_proj", "q_proj", "v_proj", "o_proj", "gate_proj", "down_proj", "up_proj"]
     sections = {"LoraConfig": {"target_modules": names}, "TrainingArguments": {"max_steps": 2}}
@@ -196,8 +184,13 @@ def test_running_out_of_memory_halves_the_batch_and_keeps_the_rows_a_step(model:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Phi3Model, "forward", small)  # the one thing that a CPU cannot show by itself
-        tune(made)
-    assert refused.is_set()
+        stop_after(made, 2)
+        with pytest.raises(StepError, match="told to stop"):
+            tune(made)
+        assert refused.is_set()
+        refused.clear()
+        tune(Step("tune", made.environ, Progress("tune")))
+        assert not refused.is_set(), "what was found to fit is known after a restart"
     report = json.loads((tmp_path / "out" / "report.json").read_bytes())
     assert report["batch"] * report["accumulate"] == 4
     assert report["batch"] < 4

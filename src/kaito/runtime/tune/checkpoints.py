@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from kaito.runtime.tune.ranks import any_rank, is_first, wait_for_all
 from kaito.runtime.tune.saved import write_mark
+from kaito.runtime.tune.trainer import Batches
 
 EVERY = 300.0  # seconds
 
@@ -25,12 +26,14 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]  # transformers ships 
     def __init__(
         self,
         identity: str,
+        batches: Batches,
         stop: threading.Event,
         every: float = EVERY,
         clock: Callable[[], float] = time.monotonic,
         saved: Callable[[Path], None] = lambda checkpoint: None,
     ) -> None:
         self._identity = identity
+        self._batches = batches
         self._stop = stop
         self._every = every
         self._clock = clock
@@ -57,7 +60,7 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         wait_for_all()  # each process writes its random state
         if is_first():
             checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            write_mark(checkpoint, self._identity)
+            write_mark(checkpoint, self._identity, self._batches.size, self._batches.accumulate)
             self._saved(checkpoint)
         self._saved_at = self._clock()
         return control

@@ -32,11 +32,19 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def write_mark(checkpoint: Path, identity: str) -> None:
-    """Call it when all else of the checkpoint is written."""
+def write_mark(checkpoint: Path, identity: str, batch: int = 0, accumulate: int = 1) -> None:
+    """Call it when all else of the checkpoint is written. `batch`: what fitted into memory, rows at once."""
     beside = checkpoint / f"{MARK}.new"
-    beside.write_text(json.dumps({"identity": identity, "step": step_of(checkpoint)}), encoding="utf-8")
+    mark = {"identity": identity, "step": step_of(checkpoint), "batch": batch, "accumulate": accumulate}
+    beside.write_text(json.dumps(mark), encoding="utf-8")
     beside.replace(checkpoint / MARK)
+
+
+def batches_of_checkpoint(checkpoint: Path) -> tuple[int, int] | None:
+    """(batch, accumulate) that it was trained with."""
+    mark = json.loads((checkpoint / MARK).read_bytes())
+    batch, accumulate = mark.get("batch"), mark.get("accumulate")
+    return (batch, accumulate) if isinstance(batch, int) and isinstance(accumulate, int) and batch > 0 else None
 
 
 def _checkpoints(folder: Path) -> list[Path]:

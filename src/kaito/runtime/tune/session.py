@@ -37,7 +37,7 @@ from kaito.runtime.tune.ranks import is_first
 from kaito.runtime.tune.remote import VARIABLE, CheckpointPusher
 from kaito.runtime.tune.report import Run, make_report, write_report
 from kaito.runtime.tune.request import TuneRequest
-from kaito.runtime.tune.saved import find_checkpoint
+from kaito.runtime.tune.saved import batches_of_checkpoint, find_checkpoint
 from kaito.runtime.tune.tokens import Encoder, Tokenized, tokenize
 from kaito.runtime.tune.trainer import MAX_LENGTH, Batches, make_trainer, training_arguments
 from kaito.runtime.tune.watchdog import Watchdog
@@ -176,6 +176,18 @@ def _first_batches(step: Step, request: TuneRequest) -> Batches | None:
     return Batches(int(found["batch"]), int(found["accumulate"]), checkpointing=True)
 
 
+def _as_before(request: TuneRequest, batches: Batches) -> Batches:
+    """The batches of the checkpoint that is gone on from, unless they have become smaller since.
+
+    What fitted after memory had run out need not be found again by running out of it.
+    """
+    checkpoint = find_checkpoint(request.checkpoints, request.identity)
+    before = batches_of_checkpoint(checkpoint) if checkpoint else None
+    if before is None or before[0] >= batches.size:
+        return batches
+    return Batches(*before, checkpointing=True)
+
+
 def _planned_batches(request: TuneRequest, device: Device, model: Any, rows: Tokenized) -> Batches:
     """As the config says; on a GPU what it leaves open is found by what fits into the memory that is free."""
     given = request.config.training
@@ -196,6 +208,7 @@ def _attempt(
     speed_up_frozen_layers(model, device)
     peft_config = lora_config(request.config.lora, model)
     batches = batches or _planned_batches(request, device, model, rows)
+    batches = _as_before(request, batches)
     step.progress.update(batch=batches.size, accumulate=batches.accumulate)
     arguments = training_arguments(
         request.config.training, device, request.checkpoints, has_eval=bool(held.rows), batches=batches
@@ -208,7 +221,7 @@ def _attempt(
         if is_first():
             trainer.add_callback(observer)
         every = step.number("KAITO_CHECKPOINT_SECONDS", EVERY)
-        trainer.add_callback(Checkpoints(request.identity, step.stop, every, saved=saved))
+        trainer.add_callback(Checkpoints(request.identity, batches, step.stop, every, saved=saved))
         checkpoint = find_checkpoint(request.checkpoints, request.identity)
         if checkpoint is not None:
             step.say("resuming", checkpoint=checkpoint.name)
