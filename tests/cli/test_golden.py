@@ -158,7 +158,6 @@ def test_commands_print_what_they_printed(name: str, environment: dict[str, str]
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("e2e")
 def test_the_commands_of_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / ".kaito"
     (tmp_path / "tiny.yaml").write_text((ROOT / "examples/tiny/inference.yaml").read_text())

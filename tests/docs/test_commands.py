@@ -75,7 +75,6 @@ def test_no_page_is_forgotten() -> None:
 
 
 @pytest.mark.tools
-@pytest.mark.xdist_group("documents")
 @pytest.mark.parametrize("page", LIGHT, ids=name_of)
 def test_a_page_runs(page: Path, tmp_path: Path) -> None:
     if not needs(page, "api"):
@@ -94,7 +93,6 @@ def test_a_page_runs(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.tools
-@pytest.mark.xdist_group("e2e")
 @pytest.mark.parametrize("page", WHOLE, ids=name_of)
 def test_a_page_runs_on_one_machine(page: Path, tmp_path: Path) -> None:
     with machine(tmp_path) as port:
@@ -103,7 +101,6 @@ def test_a_page_runs_on_one_machine(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.tools
-@pytest.mark.xdist_group("e2e")
 @pytest.mark.parametrize("page", LONG, ids=name_of)
 def test_a_long_page_runs_on_one_machine(page: Path, tmp_path: Path) -> None:
     with machine(tmp_path) as port:
