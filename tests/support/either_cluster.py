@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.cluster import Cluster
-from tests.support.real_cluster import RealCluster, assets
+from tests.support.real_cluster import RealCluster, assets, wait_until
 
 from kaito.api.crds import machine_crd, node_claim_crd, node_pool_crd, workspace_crd
 
@@ -28,6 +28,12 @@ OF_CLUSTER = (
     "api/v1/nodes",
     "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
 )
+
+
+def is_going(cluster: RealCluster, crd: str) -> bool:
+    """A test may have deleted a kind, which takes a moment."""
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd}"
+    return bool(cluster.request("GET", path).json()["metadata"].get("deletionTimestamp"))
 
 
 def wipe(cluster: RealCluster) -> None:
@@ -65,6 +71,7 @@ def cluster(
         if request.node.get_closest_marker("embedded"):
             pytest.skip("needs what only the embedded API server has")
         for crd in CRDS_OF_TESTS:
+            wait_until(lambda name=crd["metadata"]["name"]: not is_going(real_cluster, name), "a CRD does not go")
             real_cluster.create_crd(crd)
         wipe(real_cluster)
         yield real_cluster
