@@ -496,6 +496,13 @@ def test_nodes_of_ones_own_are_shared() -> None:
     converge(world)
 
 
+def test_a_node_that_was_made_for_the_workspace_may_become_ones_own() -> None:
+    world = World(changed(INFERENCE, {"resource.instanceType": None}), BYO, None)
+    labels = {"app": "phi", LABEL_WORKSPACE: "served", "kaito.sh/workspacenamespace": "default"}
+    world.put("nodes", node("mine", labels))
+    converge(world)
+
+
 def test_a_node_that_others_use_is_not_borrowed() -> None:
     world = World(INFERENCE)
     world.put("nodes", node("mine", {"app": "phi", "node.kubernetes.io/instance-type": "Standard_NC6s_v3"}))

@@ -95,10 +95,12 @@ def _existing(observed: Observed, sizing: Sizing) -> list[Node]:
     GPUs, and the scheduler knows what is left of them.
     """
     is_own = observed.settings.node_mode == "byo"
+    labels = match_labels(observed.workspace.resource.labelSelector)
     return [
         node
         for node in observed.nodes
-        if LABEL_WORKSPACE not in node.metadata.labels
+        if (is_own or LABEL_WORKSPACE not in node.metadata.labels)
+        and labels.items() <= node.metadata.labels.items()
         and node.metadata.deletionTimestamp is None
         and (is_own or node.metadata.name not in observed.busy_nodes)
         and not node.spec.unschedulable
