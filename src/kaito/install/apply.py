@@ -104,18 +104,20 @@ async def wait_ready(client: Client, objects: Iterable[Object], patience: float,
     """Until every Deployment runs as it was applied. Raises NotReady with the pod's own reason."""
     deployments = [body["metadata"] for body in objects if body["kind"] == "Deployment"]
     for metadata in deployments:
-        name, namespace, said = metadata["name"], metadata["namespace"], ""
+        name, namespace, said = metadata["name"], metadata["namespace"], ("", "")
         try:
             async with asyncio.timeout(patience):
                 while (missing := _missing(await client.get(kinds.DEPLOYMENTS, name, namespace))) is not None:
-                    if missing != said:
-                        tell(f"deployment/{name}: {missing}")
-                    said = missing
+                    why = await _why_not(client, name, namespace)
+                    if (missing, why) != said:
+                        tell(f"deployment/{name}: {missing}{': ' + why if why else ''}")
+                    said = missing, why
                     await asyncio.sleep(PAUSE)
         except TimeoutError:
-            why = await _why_not(client, name, namespace)
             hint = f"kubectl -n {namespace} describe pods -l app.kubernetes.io/name={name}"
-            raise NotReady(f"deployment/{name} is not ready after {patience:.0f} s: {why or said}", hint) from None
+            raise NotReady(
+                f"deployment/{name} is not ready after {patience:.0f} s: {said[1] or said[0]}", hint
+            ) from None
         tell(f"deployment/{name} is ready")
 
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, field
 
+from kaito.nodes.claim import LABEL_MACHINE_TYPE
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Mapping = dict[str, Any]
 Switch = Literal["auto", "always", "never"]
@@ -182,6 +184,9 @@ class DevicePlugin(_Values):
     enabled: Annotated[
         Switch, Meta(description="NVIDIA's device plugin on the provisioner's nodes. auto: with the azure provider.")
     ] = "auto"
+    nodeSelector: Annotated[
+        dict[str, str], Meta(description="The provisioner's nodes; with nodes of your own, a label of theirs.")
+    ] = field(default_factory=lambda: {LABEL_MACHINE_TYPE: "gpu"})
     namespace: Annotated[str, Meta(description="It mounts a host path, which a restricted namespace refuses.")] = (
         "kube-system"
     )

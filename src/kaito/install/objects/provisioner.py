@@ -18,7 +18,6 @@ from kaito.install.objects.common import (
     service_account,
 )
 from kaito.install.template import All, AnyOf, Block, Document, Equals, Image, Is, Splice, Text, Value, When
-from kaito.nodes.claim import LABEL_MACHINE_TYPE
 
 FILE = "provisioner.yaml"
 PLUGIN = "kaito-nvidia-device-plugin"
@@ -99,12 +98,10 @@ def _plugin_pod() -> dict[str, Any]:
         "resources": Block("nvidiaDevicePlugin.resources"),
         "volumeMounts": [{"name": "device-plugins", "mountPath": PLUGIN_DIR}],
     }
-    on = {"key": LABEL_MACHINE_TYPE, "operator": "In", "values": ["gpu"]}
-    required = {"nodeSelectorTerms": [{"matchExpressions": [on]}]}
     return {
         "priorityClassName": "system-node-critical",
         "automountServiceAccountToken": False,
-        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}},
+        "nodeSelector": Block("nvidiaDevicePlugin.nodeSelector"),
         "tolerations": [
             {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"},
             {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
