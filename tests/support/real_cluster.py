@@ -69,6 +69,10 @@ class RealCluster:
         write_certificate(self.ca, self.ca.with_suffix(".key"))
         (self.home / "tokens.csv").write_text(f'{self.token},kubernetes-admin,admin,"system:masters"\n')
         self._write_kubeconfig()
+        self.launch()
+
+    def launch(self) -> None:
+        """Starts the programs on the files that are there: the first time, or again after `stop`."""
         self._run("etcd", *self._etcd_flags())
         self._run("kube-apiserver", *self._apiserver_flags())
         try:
@@ -76,6 +80,11 @@ class RealCluster:
         except BaseException:
             self.stop()
             raise
+
+    @property
+    def pids(self) -> list[int]:
+        """Of etcd and kube-apiserver."""
+        return [process.pid for process in self._processes]
 
     def stop(self) -> None:
         for process in reversed(self._processes):
