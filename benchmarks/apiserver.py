@@ -4,10 +4,10 @@
 
 The server runs in a process of its own; clients are plain TLS connections of this one, so that the client costs little.
 Where KUBEBUILDER_ASSETS names a folder with `kube-apiserver` and `etcd`, the same is measured with them in the same
-run, etcd without fsync as the embedded store. Rates and latencies are of the wall clock, and so of a machine that is not
-busy otherwise; the processor time of the servers for a request is not. Aims on two cores: above 2,000 small writes a
-second, p99 watch latency under 20 ms at 500 writes a second, a list of 5,000 in under 150 ms, start to ready under 1 s
-with 5,000 objects stored.
+run, etcd without fsync as the embedded store. Rates and latencies are of the wall clock, and so of a machine that is
+not busy otherwise; the processor time of the servers for a request is not. Aims on two cores: above 2,000 small writes
+a second, p99 watch latency under 20 ms at 500 writes a second, a list of 5,000 in under 150 ms, start to ready under
+1 s with 5,000 objects stored.
 """
 
 from __future__ import annotations

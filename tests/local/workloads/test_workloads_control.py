@@ -9,6 +9,7 @@ import pytest
 
 from kaito.api.core import Generic
 from kaito.kube.resources import CONFIG_MAPS
+from kaito.local.workloads.objects import controller_uid
 from kaito.local.workloads.resources import (
     DEPLOYMENTS,
     ENDPOINT_SLICES,
@@ -121,6 +122,42 @@ async def test_in_steady_state_nothing_is_written(plane: ControlPlane) -> None:
         await plane.client.patch(PODS, pod.metadata.name, {"metadata": {"annotations": {"touched": "yes"}}}, "default")
     await _settled(plane)
     assert plane.controllers.calls - before == {}
+
+
+async def test_an_orphan_joins_who_selects_it_and_a_pod_with_other_labels_leaves(plane: ControlPlane) -> None:
+    client = plane.client
+    made = await client.create(PODS, {**template(), "metadata": {"name": "mine", "labels": LABELS}}, "default")
+    await client.create(DEPLOYMENTS, deployment(replicas=2), "default")
+    await wait_for_one(client, DEPLOYMENTS, "web", is_rolled_out)
+    (replica_set,) = await _all(plane, REPLICA_SETS)
+    # The hash is part of what the ReplicaSet selects, and a pod that is made by hand has none.
+    labels = {**LABELS, "pod-template-hash": replica_set.metadata.labels["pod-template-hash"]}
+    await client.patch(PODS, "mine", {"metadata": {"labels": labels}}, "default")
+
+    def is_settled(pods: list[Generic]) -> bool:
+        owned = [pod for pod in pods if controller_uid(pod.metadata) == replica_set.metadata.uid]
+        return len(owned) == 2 == len(pods)
+
+    await wait_for(client, PODS, is_settled)
+    kept = (await _all(plane, PODS))[0].metadata.name
+    await client.patch(PODS, kept, {"metadata": {"labels": {"app": "debug"}}}, "default")
+    pods = await wait_for(client, PODS, lambda all_: len(all_) == 3)
+    left = next(pod for pod in pods if pod.metadata.name == kept)
+    assert controller_uid(left.metadata) == ""
+    assert made.metadata.uid
+
+
+async def test_pods_that_a_deleted_replica_set_left_are_taken_up_again(plane: ControlPlane) -> None:
+    client = plane.client
+    spec = {"replicas": 2, "selector": {"matchLabels": LABELS}, "template": template()}
+    await client.create(REPLICA_SETS, {"metadata": {"name": "one"}, "spec": spec}, "default")
+    await wait_for_one(client, REPLICA_SETS, "one", lambda rs: rs.status.get("readyReplicas") == 2)
+    before = {pod.metadata.name for pod in await _all(plane, PODS)}
+    await client.delete(REPLICA_SETS, "one", "default", propagation="Orphan")
+    await wait_gone(client, REPLICA_SETS, "one")
+    await client.create(REPLICA_SETS, {"metadata": {"name": "two"}, "spec": spec}, "default")
+    await wait_for_one(client, REPLICA_SETS, "two", lambda rs: rs.status.get("readyReplicas") == 2)
+    assert {pod.metadata.name for pod in await _all(plane, PODS)} == before
 
 
 async def test_a_stateful_set_comes_up_in_order_and_updates_from_the_last(plane: ControlPlane) -> None:

@@ -16,12 +16,13 @@ from kaito.kube.controller import Controller
 from kaito.kube.events import EventRecorder
 from kaito.kube.informer import Informer
 from kaito.kube.resources import Resource
-from kaito.kube.store import object_key
+from kaito.kube.store import key_of, object_key
 from kaito.local.workloads import deployment, job, replica_set, stateful_set
+from kaito.local.workloads.adoption import plan_claims, selects
 from kaito.local.workloads.announcer import Announcer
 from kaito.local.workloads.informers import Informers
 from kaito.local.workloads.objects import controller_uid, is_active
-from kaito.local.workloads.plan import Delete, Plan
+from kaito.local.workloads.plan import Delete, Patch, Plan
 from kaito.local.workloads.resources import CLAIMS, DEPLOYMENTS, JOBS, PODS, REPLICA_SETS, REVISIONS, STATEFUL_SETS
 from kaito.local.workloads.tally import TallyBook
 from kaito.local.workloads.writer import Writer, reference
@@ -49,6 +50,11 @@ class World:
         """The objects of a kind that `owner` controls."""
         return self.informers.of(resource).store.by_index("controller", owner.metadata.uid)
 
+    def orphans(self, resource: Resource[Generic], namespace: str) -> list[Generic]:
+        """The objects of a kind in a namespace that nobody controls."""
+        found = self.informers.of(resource).store.by_index("namespace", namespace)
+        return [obj for obj in found if not controller_uid(obj.metadata)]
+
     def writer(self) -> Writer:
         return Writer(self.client, self.informers, self.announcer)
 
@@ -62,7 +68,14 @@ class OwnerController:
         resource: Resource[Generic],
         children: Iterable[Resource[Any]],
         plan: Callable[[Generic], Plan],
+        *,
+        claimed: Resource[Any],
+        may_claim: Callable[[Generic, Generic], bool] = lambda _owner, _child: True,
     ) -> None:
+        """`claimed` is the kind of which it takes up orphans that it selects, those of them that it `may_claim`."""
+        self._world = world
+        self._claimed = claimed
+        self._may_claim = may_claim
         self._resource = resource
         self._store = world.informers.of(resource).store
         self._writer = world.writer()
@@ -71,12 +84,29 @@ class OwnerController:
         self.controller.watch(world.informers.of(resource))
         for child in children:
             self.controller.watch(world.informers.of(child), owners_of_kind(resource))
+        self.controller.watch(world.informers.of(claimed), self._claimants)
+
+    def _claimants(self, child: Any) -> Iterable[str]:
+        """The owners that may take the child up, which nobody controls."""
+        if controller_uid(child.metadata):
+            return ()
+        owners = self._store.by_index("namespace", child.metadata.namespace)
+        return [key_of(owner) for owner in owners if selects(owner, child) and self._may_claim(owner, child)]
+
+    def _claims(self, owner: Generic) -> tuple[Patch, ...]:
+        orphans = self._world.orphans(self._claimed, owner.metadata.namespace)
+        mine = [child for child in orphans if self._may_claim(owner, child)]
+        return plan_claims(self._resource, owner, self._claimed, self._world.children(self._claimed, owner), mine)
 
     async def reconcile(self, key: str) -> float | None:
         obj = self._store.get(key)
         if obj is None:
             return None
         if self._store.is_behind(key) or self._writer.is_behind(key):
+            return LOOK_AGAIN
+        claims = self._claims(obj)
+        if claims:  # what belongs to it is settled before anything is counted
+            await self._writer.act(key, reference(self._resource, obj.metadata), Plan(claims))
             return LOOK_AGAIN
         plan = self._plan(obj)
         await self._writer.act(key, reference(self._resource, obj.metadata), plan)
@@ -98,7 +128,10 @@ def replica_set_controller(world: World) -> Controller:
     def plan(obj: Generic) -> Plan:
         return replica_set.plan_replica_set(replica_set.Observed(obj, world.children(PODS, obj), world.now()))
 
-    return OwnerController(world, REPLICA_SETS, [PODS], plan).controller
+    def may_claim(_owner: Generic, pod: Generic) -> bool:
+        return is_active(pod)
+
+    return OwnerController(world, REPLICA_SETS, [PODS], plan, claimed=PODS, may_claim=may_claim).controller
 
 
 def deployment_controller(world: World) -> Controller:
@@ -108,7 +141,7 @@ def deployment_controller(world: World) -> Controller:
         old_pods = [pod for rs in replica_sets if rs is not new for pod in world.children(PODS, rs)]
         return deployment.plan_deployment(deployment.Observed(obj, replica_sets, old_pods, world.now()))
 
-    owner = OwnerController(world, DEPLOYMENTS, [REPLICA_SETS], plan)
+    owner = OwnerController(world, DEPLOYMENTS, [REPLICA_SETS], plan, claimed=REPLICA_SETS)
     _wake_recreating(world, owner.controller)
     return owner.controller
 
@@ -154,7 +187,7 @@ def job_controller(world: World) -> Controller:
 
     world.informers.of(PODS).listen(pod_changed)  # Before the controller's own listener: first count, then plan.
     jobs.listen(job_changed)
-    return OwnerController(world, JOBS, [PODS], plan).controller
+    return OwnerController(world, JOBS, [PODS], plan, claimed=PODS).controller
 
 
 def stateful_set_controller(world: World) -> Controller:
@@ -166,4 +199,8 @@ def stateful_set_controller(world: World) -> Controller:
         pods = world.children(PODS, obj)
         return stateful_set.plan_stateful_set(stateful_set.Observed(obj, pods, revisions, names, world.now()))
 
-    return OwnerController(world, STATEFUL_SETS, [PODS, REVISIONS], plan).controller
+    def may_claim(owner: Generic, pod: Generic) -> bool:
+        name, _, ordinal = pod.metadata.name.rpartition("-")
+        return name == owner.metadata.name and ordinal.isdigit()
+
+    return OwnerController(world, STATEFUL_SETS, [PODS, REVISIONS], plan, claimed=PODS, may_claim=may_claim).controller
