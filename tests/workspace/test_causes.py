@@ -127,6 +127,18 @@ async def refused_training(stage: Stage) -> None:
     await stage.user.create(EVENTS, {**event, "type": "Warning", "source": {"component": "job-controller"}}, "default")
 
 
+async def unmounted(stage: Stage) -> None:
+    """A kubelet says only in an Event that it cannot mount a volume; in the pod's status nothing happens."""
+    creating = pod_status([waiting("model", "PodInitializing")], [waiting("serve", "PodInitializing")])
+    await server_pod(creating)(stage)
+    (pod,) = await stage.side.list(PODS, "default")
+    about = {"kind": "Pod", "name": pod["metadata"]["name"], "namespace": "default", "uid": pod["metadata"]["uid"]}
+    message = 'MountVolume.SetUp failed for volume "adapter": secret "nfs" not found'
+    event = {"metadata": {"name": "served.1"}, "involvedObject": about, "reason": "FailedMount", "message": message}
+    source = {"component": "kubelet"}
+    await stage.user.create(EVENTS, {**event, "type": "Warning", "source": source}, "default")
+
+
 async def webhook_down(stage: Stage) -> None:
     """Somebody's admission webhook for Deployments, which does not answer and must."""
     rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}
@@ -276,6 +288,9 @@ CASES = {
     ),
     "quota of the namespace, training": Case(
         TUNING, refused_training, "TuningSucceeded", "PodsNotCreated", ("exceeded quota", "namespace's quota")
+    ),
+    "a volume that cannot be mounted": Case(
+        INFERENCE, unmounted, "InferenceReady", "FailedMount", ('secret "nfs" not found', "can be mounted")
     ),
     "a webhook is down": Case(
         INFERENCE, webhook_down, "WorkspaceReady", "WebhookUnreachable", ("policy.example.com", "Mend that webhook")

@@ -59,6 +59,7 @@ class EventOutline(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     metadata: ObjectMeta = ObjectMeta()
     involvedObject: InvolvedObject = InvolvedObject()
+    reason: str = ""
     message: str = ""
     lastTimestamp: str | None = None
 

@@ -30,7 +30,7 @@ from kaito.workspace.health import serve_health
 from kaito.workspace.metrics import WorkspaceCollector
 from kaito.workspace.names import FIELD_MANAGER
 from kaito.workspace.node_api import NodeApi, find_node_api
-from kaito.workspace.progress import Poller
+from kaito.workspace.poller import Poller
 from kaito.workspace.settings import CLOUD_NODE_CLASSES, NodeClass, Settings
 
 log = logging.getLogger(__name__)
@@ -214,6 +214,7 @@ class Operator:
             labelled_key,
             self.workspaces.controller.queue.add,
             interval=config.progress_interval,
+            now=now,
         )
 
     def is_ready(self) -> bool:

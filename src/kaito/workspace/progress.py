@@ -6,22 +6,9 @@ Workspace when the answer changed; the planners then find it in the picture, lik
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping
 
 import msgspec
-
-from kaito.api.core import Pod
-from kaito.kube.client import Client
-from kaito.kube.errors import KubeError
-from kaito.workspace.names import HTTP_PORT
-
-log = logging.getLogger(__name__)
-
-POLLS_AT_ONCE = 20
-POLL_TIMEOUT = 3.0
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -70,75 +57,3 @@ class ProgressBook:
 
     def known(self) -> list[str]:
         return list(self._pages)
-
-
-class _Pods(Protocol):
-    def values(self) -> list[Pod]: ...
-
-
-class Poller:
-    """Asks the pods of `pods` that are at work, every `interval` seconds, and calls `changed(key)` on news."""
-
-    def __init__(
-        self,
-        client: Client,
-        pods: _Pods,
-        book: ProgressBook,
-        key_of_pod: Callable[[Pod], Iterable[str]],
-        changed: Callable[[str], None],
-        *,
-        interval: float,
-    ) -> None:
-        self._client = client
-        self._pods = pods
-        self._book = book
-        self._key_of_pod = key_of_pod
-        self._changed = changed
-        self._interval = interval
-        self._slots = asyncio.Semaphore(POLLS_AT_ONCE)
-
-    async def run(self) -> None:
-        while True:
-            await self.poll()
-            await asyncio.sleep(self._interval)
-
-    async def poll(self) -> None:
-        """One round over all pods that are at work."""
-        busy = [pod for pod in self._pods.values() if is_at_work(pod)]
-        alive: dict[str, list[str]] = {key: [] for key in self._book.known()}
-        for pod in busy:
-            for key in self._key_of_pod(pod):
-                alive.setdefault(key, []).append(pod.metadata.uid)
-        for key, uids in alive.items():
-            self._book.keep(key, uids)
-        await asyncio.gather(*(self._ask(pod) for pod in busy))
-
-    async def _ask(self, pod: Pod) -> None:
-        metadata = pod.metadata
-        path = f"api/v1/namespaces/{metadata.namespace}/pods/{metadata.name}:{HTTP_PORT}/proxy/progress"
-        try:
-            async with self._slots:
-                answer = await self._client.request("proxy", "GET", path, timeout=POLL_TIMEOUT)
-            progress = msgspec.json.decode(answer, type=Progress)
-        except (KubeError, msgspec.DecodeError) as error:
-            # Between two steps nobody listens; the next round asks again.
-            log.debug("no progress", extra={"pod": metadata.name, "error": str(error)})
-            return
-        for key in self._key_of_pod(pod):
-            if self._book.write(key, metadata.uid, progress):
-                self._changed(key)
-
-
-def is_at_work(pod: Pod) -> bool:
-    """A pod with an address, one of whose containers runs while the pod is not ready: a step or a starting server."""
-    status = pod.status
-    if not status.podIP or status.phase in ("Succeeded", "Failed") or pod.metadata.deletionTimestamp:
-        return False
-    if any(c.type == "Ready" and c.status == "True" and _serves(pod) for c in status.conditions):
-        return False
-    return any(c.state.running for c in (*status.initContainerStatuses, *status.containerStatuses))
-
-
-def _serves(pod: Pod) -> bool:
-    """A tuning pod is "ready" while it pushes, and then has still something to say."""
-    return pod.metadata.labels.get("kaito.sh/role") != "tune"

@@ -154,7 +154,8 @@ def _at_work(pod: Pod, progress: Progress | None) -> Cause:
     """Nothing is wrong: what the pod does. Kept to few words that change seldom, since each change is a write."""
     if progress is not None and progress.state == "Waiting":
         reason = progress.reason or "Waiting"
-        return Cause(reason, f"{progress.step}: {progress.message}", progress.hint, "you")
+        said = f"{progress.step}: {progress.message}" if progress.step else progress.message
+        return Cause(reason, said, progress.hint, "you")
     mute = next((c for c in pod.status.containerStatuses if c.name == "serve" and c.started and not c.ready), None)
     if mute is not None and not _is_first_look(pod, mute):
         hint = "See `kubectl logs` of the pod; the server is restarted when this lasts."
