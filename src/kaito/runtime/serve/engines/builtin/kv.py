@@ -134,11 +134,14 @@ def attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, settin
         grouped = query.reshape(1, kv_heads, heads // kv_heads, query.shape[2])
         result = functional.scaled_dot_product_attention(grouped, keys[None], values[None], scale=scale)
         return result.reshape(1, heads, values.shape[2])
+    # A whole prompt at once needs no mask, and what lies above the diagonal is then not computed at all.
+    is_whole = new == total and (window is None or total <= window)
     result = functional.scaled_dot_product_attention(
         query[None],
         _repeated(keys, heads)[None],
         _repeated(values, heads)[None],
-        attn_mask=_mask(new, total, window, query.device),
+        attn_mask=None if is_whole else _mask(new, total, window, query.device),
+        is_causal=is_whole,
         scale=scale,
     )
     return result[0].transpose(0, 1)
