@@ -24,7 +24,8 @@ SECTIONS = (
     "DatasetConfig",
     "DataCollator",
 )
-INFERENCE_KEYS = ("vllm", "max_probe_steps", "kv_cache_cpu_memory_utilization")
+INFERENCE_KEYS = ("vllm", "max_probe_steps", "kv_cache_cpu_memory_utilization", "chat_defaults")
+"""KAITO's own, and `chat_defaults`, which is for clients of KAITO v0.3."""
 REASON = "ConfigInvalid"
 
 

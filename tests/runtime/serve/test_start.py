@@ -42,6 +42,26 @@ def test_threads_that_were_asked_for(environ: dict[str, str], threads: int | Non
     assert builtin_options(read_settings(given), given).threads == threads
 
 
+def test_keys_of_the_config_and_those_without_effect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "inference_config.yaml"
+    config.write_text("vllm:\n  max_model_len: 128\nmax_probe_steps: 6\nchat_defaults: v0.3\n")
+    settings = read_settings(step(KAITO_CONFIG=str(config)))
+    assert settings.engine_options == {"max-model-len": 128}
+    assert settings.chat_defaults == "v0.3"
+    said = json.loads(capsys.readouterr().out)
+    assert said["key"] == "max_probe_steps"
+    config.write_text("chat_defaults: v0.2\n")
+    with pytest.raises(InputError, match=r"write v0\.3|chat_defaults is 'v0\.2'"):
+        read_settings(step(KAITO_CONFIG=str(config)))
+
+
+@pytest.mark.parametrize(
+    ("environ", "linger"), [({}, 0), ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, 3), ({"KAITO_LINGER": "7"}, 7)]
+)
+def test_how_long_it_lingers(environ: dict[str, str], linger: float) -> None:
+    assert read_settings(step(**environ)).linger == linger
+
+
 def test_a_negative_number_of_threads_is_refused() -> None:
     given = step(KAITO_THREADS="-1")
     with pytest.raises(InputError, match="KAITO_THREADS is -1"):

@@ -47,6 +47,18 @@ async def test_chat_carries_out_its_parameters(server: Server, body: dict[str, A
     assert await server.post("/chat", body) == (200, {"Result": expected})
 
 
+async def test_chat_with_the_defaults_of_v0_3() -> None:
+    """The prompt goes as it is, comes back before the answer, and is sampled, unless the request says otherwise."""
+    async with serving(chat_defaults="v0.3") as server:
+        templated = "<|user|>\nHello<|end|>\n<|assistant|>\n"
+        greedy = {"do_sample": False}
+        assert await server.chat(templated, generate_kwargs=greedy, return_full_text=False) == GREETING
+        assert (await server.chat("Hello", generate_kwargs={"max_new_tokens": 3})).startswith("Hello")
+        settings = {"temperature": 50.0, "top_k": 200, "max_new_tokens": 20}
+        answers = {await server.chat("Hello", generate_kwargs={**settings, "seed": seed}) for seed in range(4)}
+        assert len(answers) > 1
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

@@ -68,6 +68,12 @@ def test_without_cuda_there_is_no_gpu_flag() -> None:
     assert not any("gpu" in word or "allreduce" in word for word in flags(has_cuda=False))
 
 
+def test_gpus_without_bfloat16_compute_in_float16() -> None:
+    assert "--dtype=half" in flags(has_bfloat16=False)
+    assert "--dtype=half" not in flags()
+    assert "--dtype=float32" in flags({"dtype": "float32"}, has_bfloat16=False)
+
+
 def test_adapters() -> None:
     adapters = [LoraModule("a", Path("/mnt/adapter/a"), 8), LoraModule("b", Path("/mnt/adapter/b"), 40)]
     made = flags(adapters=adapters)

@@ -63,7 +63,7 @@ class Surface:
         self.metrics = Metrics(settings.model_name, engine.stats)
         answers = Answers(engine, self.metrics)
         self._openai = OpenAI(engine, answers, settings.default_model)
-        self._chat = KaitoChat(engine, answers, self._openai)
+        self._chat = KaitoChat(engine, answers, self._openai, settings.chat_defaults)
         self._tokens = Tokens(engine, self._openai)
         self._embeddings = Embeddings(engine, self._openai)
 

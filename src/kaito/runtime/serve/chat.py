@@ -3,12 +3,13 @@
 Where this differs from v0.3 it is on purpose. A bare prompt goes through the model's chat template, since the models
 that people serve are instruct models and an answer is what they want; the answer comes without the prompt unless
 `return_full_text` is true; and it is greedy unless `generate_kwargs.do_sample` is true, so that the same question has
-the same answer.
+the same answer. `chat_defaults: v0.3` in inference_config.yaml brings v0.3's own back, for clients that count on them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -45,7 +46,7 @@ class GenerateKwargs(msgspec.Struct):
     max_new_tokens: Positive | None = None
     min_length: Count = 0
     min_new_tokens: Count = 0
-    do_sample: bool = False
+    do_sample: bool | None = None
     temperature: Annotated[float, Meta(ge=0, le=100)] = 1.0
     top_k: Annotated[int, Meta(ge=0, le=1 << 31)] = 10
     top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
@@ -60,15 +61,38 @@ class KaitoChatRequest(msgspec.Struct):
     model: str | None = None
     prompt: str | None = None
     messages: list[dict[str, Any]] | None = None
-    return_full_text: bool = False
+    return_full_text: bool | None = None
     clean_up_tokenization_spaces: bool = False
     prefix: str | None = None
     handle_long_generation: str | None = None
     generate_kwargs: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class ChatDefaults:
+    """What a request means that does not say: the prompt as it is or as a question, all of the text or the answer."""
+
+    uses_template: bool = True
+    returns_full_text: bool = False
+    samples: bool = False
+
+    def full_text(self, request: KaitoChatRequest) -> bool:
+        return self.returns_full_text if request.return_full_text is None else request.return_full_text
+
+    def temperature(self, kwargs: GenerateKwargs) -> float:
+        is_sampled = self.samples if kwargs.do_sample is None else kwargs.do_sample
+        return kwargs.temperature if is_sampled else 0.0
+
+
+DEFAULTS: Mapping[str, ChatDefaults] = {
+    "": ChatDefaults(),
+    "v0.3": ChatDefaults(uses_template=False, returns_full_text=True, samples=True),
+}
+
+
 class KaitoChat:
-    def __init__(self, engine: Engine, answers: Answers, openai: OpenAI) -> None:
+    def __init__(self, engine: Engine, answers: Answers, openai: OpenAI, defaults: str = "") -> None:
+        self._defaults = DEFAULTS[defaults]
         self._engine = engine
         self._answers = answers
         self._openai = openai
@@ -87,14 +111,14 @@ class KaitoChat:
         if request.clean_up_tokenization_spaces:
             ids = [token.id for token in answer.tokens if not token.is_end]
             text = self._engine.vocabulary.decode(ids, clean_up=True)
-        return {"Result": shown + text if request.return_full_text else text}
+        return {"Result": shown + text if self._defaults.full_text(request) else text}
 
     def _prompt(self, request: KaitoChatRequest) -> tuple[str, tuple[int, ...]]:
         """The prompt as the user wrote it, and as the model reads it."""
         vocabulary = self._engine.vocabulary
         if request.prompt:
             text = (request.prefix or "") + request.prompt
-            if not vocabulary.has_chat_template:
+            if not self._defaults.uses_template or not vocabulary.has_chat_template:
                 return text, tuple(vocabulary.encode(text))
             return text, tuple(vocabulary.encode_chat([{"role": "user", "content": text}], {}))
         if request.messages:
@@ -129,7 +153,7 @@ class KaitoChat:
         ends = kwargs.eos_token_id
         like = ChatRequest(
             messages=[],
-            temperature=kwargs.temperature if kwargs.do_sample else 0.0,
+            temperature=self._defaults.temperature(kwargs),
             top_p=kwargs.top_p,
             top_k=kwargs.top_k,
             min_p=kwargs.min_p,

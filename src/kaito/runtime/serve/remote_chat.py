@@ -13,8 +13,10 @@ import msgspec
 
 from kaito.runtime.serve.chat import (
     DEFAULT_NEW_TOKENS,
+    DEFAULTS,
     MESSAGES_REQUIRED,
     PROMPT_REQUIRED,
+    ChatDefaults,
     GenerateKwargs,
     KaitoChatRequest,
     generate_kwargs,
@@ -45,7 +47,8 @@ class RemoteChat:
     def __init__(self, session: aiohttp.ClientSession, default_model: str, settings: Settings) -> None:
         self._session = session
         self._default = default_model
-        self._has_template = has_chat_template(settings)
+        self._defaults = DEFAULTS[settings.chat_defaults]
+        self._has_template = self._defaults.uses_template and has_chat_template(settings)
 
     async def answer(self, content: bytes) -> dict[str, str]:
         """`{"Result": text}`. Raises RequestError."""
@@ -58,10 +61,10 @@ class RemoteChat:
         read = msgspec.json.decode(await self._post("/tokenize", {"model": model, **asked}), type=Tokenized)
         limit = _limit(kwargs, len(read.tokens), read.max_model_len)
         prompt = _cut(request, read, limit)
-        body = {"model": model, "prompt": prompt, "max_tokens": limit, **_sampling(kwargs, len(prompt))}
+        body = {"model": model, "prompt": prompt, "max_tokens": limit, **_sampling(kwargs, len(prompt), self._defaults)}
         made = msgspec.json.decode(await self._post("/v1/completions", body), type=Completion)
         text = made.choices[0].text
-        return {"Result": shown + text if request.return_full_text else text}
+        return {"Result": shown + text if self._defaults.full_text(request) else text}
 
     def _prompt(self, request: KaitoChatRequest) -> tuple[str, dict[str, Any]]:
         """The prompt as the user wrote it, and what /tokenize is asked."""
@@ -119,18 +122,18 @@ def _cut(request: KaitoChatRequest, read: Tokenized, limit: int) -> list[int]:
     return read.tokens
 
 
-def _sampling(kwargs: GenerateKwargs, prompt: int) -> dict[str, Any]:
+def _sampling(kwargs: GenerateKwargs, prompt: int, defaults: ChatDefaults) -> dict[str, Any]:
     """vLLM's names for what generate is told."""
     ends = kwargs.eos_token_id
     wanted: dict[str, Any] = {
-        "temperature": kwargs.temperature if kwargs.do_sample else 0.0,
+        "temperature": defaults.temperature(kwargs),
         "repetition_penalty": kwargs.repetition_penalty,
         "min_tokens": max(kwargs.min_new_tokens, kwargs.min_length - prompt, 0),
         "seed": kwargs.seed,
         "stop_token_ids": [ends] if isinstance(ends, int) else ends,
         "stop": kwargs.stop_strings,
     }
-    if kwargs.do_sample:
+    if wanted["temperature"]:
         wanted |= {"top_p": kwargs.top_p, "top_k": kwargs.top_k, "min_p": kwargs.min_p}
     return {key: value for key, value in wanted.items() if value is not None}
 

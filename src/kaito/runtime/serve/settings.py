@@ -19,6 +19,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "max_probe_steps": "the engine finds the context length by itself",
     "kv_cache_cpu_memory_utilization": "keys and values are not moved to the CPU's memory",
 }
+CHAT_DEFAULTS = ("", "v0.3")
 ENGINES = ("auto", "vllm", "transformers")
 
 
@@ -42,6 +43,8 @@ class Settings:
     """The `vllm:` map of inference_config.yaml; the built-in engine reads the keys that it has too."""
     api_keys: frozenset[str] = frozenset()
     can_load_adapters: bool = False
+    chat_defaults: str = ""
+    """`v0.3` for those of KAITO v0.3's /chat, or nothing for ours."""
     max_waiting: int = 0
     """Requests that may wait; 0 leaves it to the engine."""
     max_body: int = 4 << 20  # bytes
@@ -61,6 +64,7 @@ def read_settings(step: Step) -> Settings:
     if engine not in ENGINES:
         raise InputError("EnvironmentInvalid", f"KAITO_ENGINE is {engine!r}, not one of {', '.join(ENGINES)}")
     adapters = _adapters(step)
+    config = _config(step)
     default = environ.get("KAITO_DEFAULT_MODEL") or name
     known = [name, *(adapter.name for adapter in adapters)]
     if default not in known:
@@ -77,7 +81,8 @@ def read_settings(step: Step) -> Settings:
         default_model=default,
         engine=engine,  # type: ignore[arg-type]  # checked above
         adapters=adapters,
-        engine_options=_engine_options(step),
+        engine_options=_engine_options(config),
+        chat_defaults=_chat_defaults(config),
         api_keys=_api_keys(step),
         can_load_adapters=environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "").lower() in ("1", "true"),
         max_waiting=int(step.number("KAITO_MAX_WAITING", 0)),
@@ -124,7 +129,8 @@ def _declared(text: str) -> dict[str, float] | None:
         ) from error
 
 
-def _engine_options(step: Step) -> Mapping[str, Any]:
+def _config(step: Step) -> Mapping[str, Any]:
+    """`inference_config.yaml`; keys without effect are said."""
     path = step.optional_path("KAITO_CONFIG")
     if path is None:
         return {}
@@ -134,10 +140,25 @@ def _engine_options(step: Step) -> Mapping[str, Any]:
         raise InputError(
             "ConfigInvalid", f"inference_config.yaml cannot be read: {error}", "correct the ConfigMap"
         ) from error
-    for key in sorted({str(key) for key in content} - {"vllm"}) if isinstance(content, dict) else ():
+    if not isinstance(content, dict):
+        raise InputError("ConfigInvalid", "inference_config.yaml is not a map", "write `vllm:` and keys below it")
+    for key in sorted({str(key) for key in content} - {"vllm", "chat_defaults"}):
         why = WITHOUT_EFFECT.get(key, "it is not known")
         step.say("a key of inference_config.yaml has no effect", key=key, why=why)
-    options = content.get("vllm") or {} if isinstance(content, dict) else None
+    return content
+
+
+def _chat_defaults(config: Mapping[str, Any]) -> str:
+    given = config.get("chat_defaults") or ""
+    if given not in CHAT_DEFAULTS:
+        raise InputError(
+            "ConfigInvalid", f"inference_config.yaml: chat_defaults is {given!r}", "write v0.3, or leave it out"
+        )
+    return str(given)
+
+
+def _engine_options(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    options = config.get("vllm") or {}
     if not isinstance(options, dict):
         raise InputError(
             "ConfigInvalid", "inference_config.yaml: `vllm` is not a map", "write `vllm:` and keys below it"
