@@ -7,12 +7,15 @@ import json
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
+from kaito.cli.main import app
 from kaito.install.chart import chart_files
 from kaito.install.errors import ValuesInvalid
 from kaito.install.render import Object, check_values, merged, render
 from kaito.install.values import default_values
+from kaito.nodes.providers.azure.config import read_config
 from tests.chart.helm import CHART, helm_python
 
 AZURE = {"subscriptionId": "s", "resourceGroup": "r", "clusterName": "c", "tenantId": "t", "clientId": "i"}
@@ -147,3 +150,28 @@ def test_wrong_values_are_refused_by_both(values: dict[str, Any], words: str) ->
     helm = helm_python()
     with helm.Chart.load(str(CHART)) as chart, pytest.raises(helm.HelmError, match=words):
         chart.validate_schema(copy.deepcopy(values))
+
+
+def containers(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By the name of the Deployment."""
+    return {
+        body["metadata"]["name"]: body["spec"]["template"]["spec"]["containers"][0]
+        for body in render(merged(default_values(), values), "kaito-system")
+        if body["kind"] == "Deployment"
+    }
+
+
+@pytest.mark.parametrize("values", [v for k, v in SETS.items() if "restricted" not in k])
+def test_the_command_takes_every_flag(values: dict[str, Any]) -> None:
+    """One that it does not know would end the pod at once."""
+    program: Any = typer.main.get_command(app)
+    for container in containers(values).values():
+        name, *flags = container["args"]
+        program.commands[name].make_context(name, list(flags))
+
+
+def test_the_provisioner_finds_its_cluster_in_its_environment() -> None:
+    container = containers(SETS["AKS"])["kaito-provisioner"]
+    config = read_config({one["name"]: one["value"] for one in container["env"]} | {"AZURE_FEDERATED_TOKEN_FILE": "/t"})
+    assert (config.subscription, config.resource_group, config.cluster) == ("s", "r", "c")
+    assert (config.credential, config.tenant, config.client_id) == ("workload-identity", "t", "i")

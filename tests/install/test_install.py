@@ -15,12 +15,13 @@ import pytest
 from kaito.api.crds import node_claim_crd
 from kaito.install.kinds import DEPLOYMENTS, NAMESPACES
 from kaito.kube.client import Client
-from kaito.kube.resources import CRDS, NODES, untyped
+from kaito.kube.resources import CRDS, NODE_CLAIMS, NODES, untyped
 from kaito.local.scheduler import run_scheduler
 from kaito.local.workloads import run_workloads
 from tests.install.accounts import NAMESPACE
 from tests.local.kubelet import Kubelet
 from tests.nodes.test_joint import running
+from tests.nodes.world import claim_body
 from tests.support.cluster import Cluster
 from tests.workspace.builders import INFERENCE
 from tests.workspace.node_side import WORKSPACES
@@ -83,6 +84,9 @@ async def test_install_again_change_and_uninstall(site: Site) -> None:
     assert refused.returncode == 1
     assert "default/served" in refused.stderr
     await site.user.delete(WORKSPACES, "served", "default")
+    await site.user.create(NODE_CLAIMS, claim_body("left", NODE_CLAIMS))
+    assert "left" in (await site.kaito("uninstall", "--crds")).stderr
+    await site.user.delete(NODE_CLAIMS, "left")
     assert (await site.kaito("uninstall", "--crds")).returncode == 0
     assert await site.names(RAW_CRDS) == set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
 
 from kaito.api.workspace import GROUP
 from kaito.install import kinds
@@ -14,7 +15,8 @@ from kaito.install.objects.common import MANAGED_BY, PART_OF, SUITE
 from kaito.install.render import INSTALLER, Object
 from kaito.kube.client import Client
 from kaito.kube.errors import ApiError, NotFound
-from kaito.kube.resources import WORKSPACES
+from kaito.kube.resources import MACHINES, NODE_CLAIMS, WORKSPACES, Resource
+from kaito.kube.store import object_key
 
 FIELD_MANAGER = "kaito-install"
 RIVAL = re.compile(r"/kaito/workspace(?:[:@]|$)")
@@ -72,10 +74,13 @@ async def uninstall(client: Client, tell: Tell, *, crds: bool) -> bool:
     Raises Refused with `crds` while there are Workspaces: they would go with their CRD.
     """
     found = [old async for old in installed(client)]
-    workspaces = await _workspaces(client)
+    workspaces = await _names(client, WORKSPACES)
     if workspaces and crds:
         hint = "delete them first, while the operator runs, or uninstall without --crds"
         raise Refused(f"Workspaces would be lost with workspaces.{GROUP}: {_some(workspaces)}", hint)
+    claims = [*await _names(client, NODE_CLAIMS), *await _names(client, MACHINES)] if crds else []
+    if claims and any(old["metadata"]["name"] == f"{NODE_CLAIMS.plural}.{NODE_CLAIMS.group}" for old in found):
+        raise Refused(f"Machines would be lost track of with their claims: {_some(claims)}", "delete those first")
     doomed = [old for old in reversed(found) if crds or old["kind"] != "CustomResourceDefinition"]
     for old in doomed:
         await _delete(client, old)
@@ -161,12 +166,13 @@ async def _refuse_helm(client: Client, objects: list[Object]) -> None:
             raise Refused(f"{title(body)} belongs to the Helm release {where}/{release}", hint)
 
 
-async def _workspaces(client: Client) -> list[str]:
+async def _names(client: Client, resource: Resource[Any]) -> list[str]:
+    """Of all objects of a kind, with their namespaces; none where the kind is not served."""
     try:
-        listing = await client.list(WORKSPACES)
+        listing = await client.list(resource)
     except NotFound:
         return []
-    return [f"{item.metadata.namespace}/{item.metadata.name}" for item, _ in listing.items]
+    return [object_key(item.metadata.namespace, item.metadata.name) for item, _ in listing.items]
 
 
 def _some(names: list[str]) -> str:
