@@ -209,3 +209,64 @@ def test_a_dump_can_be_applied_again(environment: dict[str, str]) -> None:
     assert code == 0, text
     assert "workspace.kaito.sh/made created" in text
     assert run("kaito delete -f good.yaml", environment)[1] == 0
+
+
+BAD = {
+    "list.yaml": "kind: List\nitems: 5\n",
+    "empty-list.yaml": "apiVersion: v1\nkind: List\nitems: null\n",
+    "odd-kind.yaml": "apiVersion: [1]\nkind: {a: b}\nmetadata: {name: x}\n",
+    "loop.yaml": "a: &a [*a]\n",
+    "number.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: 5}\n",
+    "number-space.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: 7}\n",
+    "path.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ../../secrets/x}\n",
+    "text.yaml": "hello\n",
+}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"kaito apply -f {name}" for name in BAD),
+        *(f"kaito delete -f {name}" for name in BAD if name not in ("empty-list.yaml",)),
+        *(f"kaito plan -f {name}" for name in BAD),
+        "kaito apply -f binary.yaml",
+        "kaito apply -f ''",
+        "kaito apply -f folder",
+        "kaito get ''",
+        "kaito get /",
+        "kaito get wk/",
+        "kaito get wk ''",
+        "kaito get wk ../../x",
+        "kaito get wk/../../x",
+        "kaito get -n x/y",
+        "kaito get -o 'jsonpath={.a[}'",
+        "kaito get --kubeconfig folder",
+        "kaito get --kubeconfig binary.yaml",
+        "kaito wait ''",
+        "kaito wait wk/",
+        "kaito explain /",
+        "kaito logs ''",
+        "kaito url wk/",
+        "kaito chat '' hello",
+        "kaito delete ''",
+        "kaito delete wk/",
+        "kaito up --home binary.yaml --detach",
+        "kaito down --home binary.yaml",
+        "kaito doctor binary.yaml",
+        "kaito doctor folder",
+        "kaito operator --log-level nope",
+        "kaito operator --node-class x",
+        "kaito provisioner --provider simulated --faults binary.yaml",
+        "kaito install --values binary.yaml --dry-run",
+        "kaito install --set nothing --dry-run",
+    ],
+)
+def test_bad_input_is_a_sentence(line: str, environment: dict[str, str]) -> None:
+    """Whatever is typed: an exit code, a line or two on what is wrong, and no exception that gets out."""
+    for name, text in BAD.items():
+        Path(name).write_text(text)
+    Path("binary.yaml").write_bytes(bytes(range(256)))
+    Path("folder").mkdir()
+    text, code = run(line, environment)
+    assert code in (1, 2)
+    assert text.strip()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from kaito.cli.errors import CommandError
+from kaito.cli.errors import CommandError, UsageError
 from kaito.kube.errors import ApiError, Forbidden, KubeError, Unreachable
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ def run_connected(connection: Connection, work: Callable[[Client, str], Awaitabl
     from kaito.kube.client import Client  # imported here: it takes a third of a second that --help need not pay
 
     at = given(connection)
+    if at.namespace and ("/" in at.namespace or "%" in at.namespace):
+        raise UsageError(f'"{at.namespace}" is no name of a namespace', "`kaito get namespaces` lists them")
 
     async def run() -> T:
         async with Client.connect(find_kubeconfig(at.kubeconfig), at.context, field_manager="kaito-cli") as client:

@@ -40,6 +40,8 @@ def _texts(source: str, recursive: bool) -> Iterator[tuple[str, str]]:
     if source == "-":
         yield "standard input", sys.stdin.read()
         return
+    if not source:
+        raise UsageError("-f names no file", "it takes a file, a folder, a web address, or - for standard input")
     if source.startswith(("https://", "http://")):
         yield source, _fetch(source)
         return
@@ -80,12 +82,19 @@ def _objects(where: str, document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     if not isinstance(document, dict) or not document.get("kind"):
         raise UsageError(f"{where}: a document is not a Kubernetes object (it needs apiVersion, kind and metadata)")
     if document["kind"] == "List":
-        for item in document.get("items", []):
+        items = document.get("items") or []
+        if not isinstance(items, list):
+            raise UsageError(f"{where}: the items of the List are no list")
+        for item in items:
             yield from _objects(where, item)
         return
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not metadata.get("name"):
         raise UsageError(f"{where}: the {document['kind']} has no metadata.name")
+    for field in ("name", "namespace"):
+        value = metadata.get(field, "")
+        if not isinstance(value, str) or "/" in value:
+            raise UsageError(f"{where}: metadata.{field}: {value!r} is no name", f'a number is written as "{value}"')
     yield where, {**document, "metadata": {k: v for k, v in metadata.items() if k not in SERVER_SET}}
 
 

@@ -129,9 +129,18 @@ def wanted_objects(kinds: list[Kind], words: list[str]) -> list[Wanted]:
         if not all("/" in word for word in words):
             raise UsageError(f'"{" ".join(words)}" mixes KIND/NAME with other words', "write all as KIND/NAME")
         parts = [word.partition("/") for word in words]
-        return [Wanted(named(kinds, kind), name) for kind, _, name in parts]
+        return [Wanted(named(kinds, kind), _name(name)) for kind, _, name in parts]
     found = listed(kinds, words[0])
+    for name in words[1:]:
+        _name(name)
     return [Wanted(kind, name) for kind in found for name in words[1:] or [""]]
+
+
+def _name(word: str) -> str:
+    """Raises UsageError for what would lead elsewhere in the API, or to all objects."""
+    if not word or "/" in word or "%" in word or word in (".", ".."):
+        raise UsageError(f'"{word}" is no name of an object', "`kaito get KIND` lists the names")
+    return word
 
 
 async def get_table(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,7 +37,9 @@ Home = Annotated[
     Path | None,
     typer.Option("--home", help="The folder of the control plane's state; default $KAITO_HOME or ~/.kaito."),
 ]
-LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"], typer.Option("--log-level", help="The least that is logged.")
+]
 LogJson = Annotated[bool, typer.Option("--log-json/--log-text", help="One JSON object a line, or text.")]
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
@@ -53,5 +55,11 @@ def parse_duration(text: str) -> float:
 
 
 def plain_name(word: str) -> str:
-    """`tiny` of `tiny`, `wk/tiny` or `workspace.kaito.sh/tiny`: commands about Workspaces take all three."""
-    return word.rpartition("/")[2]
+    """`tiny` of `tiny`, `wk/tiny` or `workspace.kaito.sh/tiny`: commands about Workspaces take all three.
+
+    Raises UsageError where there is no name.
+    """
+    name = word.rpartition("/")[2]
+    if not name:
+        raise UsageError(f'"{word}" names no Workspace', "`kaito get` lists them")
+    return name

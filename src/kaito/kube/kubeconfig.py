@@ -71,7 +71,8 @@ def _choose(configs: KubeConfig, context: str | None, where: str) -> SingleConfi
 def _files(kubeconfig: Path | None, environment: Mapping[str, str]) -> list[Path]:
     if kubeconfig is not None:
         if not kubeconfig.expanduser().is_file():
-            raise ConfigError(f"the kubeconfig {kubeconfig} does not exist; start `kaito up` or name another")
+            fault = "is no file" if kubeconfig.expanduser().exists() else "does not exist"
+            raise ConfigError(f"the kubeconfig {kubeconfig} {fault}; start `kaito up` or name another")
         return [kubeconfig.expanduser()]
     listed = environment.get("KUBECONFIG", "")
     if listed:

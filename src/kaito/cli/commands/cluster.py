@@ -19,6 +19,7 @@ from kaito.cli.options import (
     Recursive,
     Selector,
     parse_duration,
+    plain_name,
 )
 from kaito.cli.teaching import Command
 
@@ -117,7 +118,7 @@ def wait(
 
     async def work(client: Client, space: str) -> None:
         for text in names:
-            word, _, name = text.rpartition("/")
+            word, name = text.rpartition("/")[0], plain_name(text)
             with Watcher(sys.stderr) as watcher:
                 done = await wait_for(
                     client,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kaito.cli.connection import kaito_home
-from kaito.cli.errors import CommandError
+from kaito.cli.errors import CommandError, UsageError
 from kaito.cli.logs import set_up_logs
 from kaito.cli.options import Home, LogJson, LogLevel
 from kaito.cli.teaching import Command
@@ -35,7 +35,7 @@ def up(
     from kaito.local import up as machine
 
     config = machine.UpConfig(
-        home=home.absolute() if home else kaito_home(),
+        home=_folder(home),
         port=port,
         registry_port=registry_port,
         controllers=not no_controllers,
@@ -54,12 +54,25 @@ def down(home: Home = None) -> None:
     """Stop the control plane of this machine and every pod that it runs. What is stored stays."""
     from kaito.local import up as machine
 
-    folder = home.absolute() if home else kaito_home()
+    folder = _folder(home, make=False)
     try:
         stopped = machine.down(folder)
     except machine.UpError as error:
         raise CommandError(str(error)) from error
     typer.echo("stopped" if stopped else f"nothing runs for {folder}")
+
+
+def _folder(home: Path | None, *, make: bool = True) -> Path:
+    """The control plane's folder. Raises UsageError where it cannot be one."""
+    folder = home.absolute() if home else kaito_home()
+    try:
+        if make or folder.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be a folder for the control plane: {error.strerror}", "name another"
+        ) from error
+    return folder
 
 
 def demo(

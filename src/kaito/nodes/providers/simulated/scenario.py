@@ -110,6 +110,8 @@ def load_scenario(path: Path) -> Scenario:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise ConfigError(f"scenario file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"scenario file {path} is not text in UTF-8 (byte {error.start})") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"scenario file {path} is not YAML: {error}") from error
     return parse_scenario(content, str(path))
