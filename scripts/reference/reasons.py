@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaito.workspace.causes import ROUTINE
+from kaito.workspace.stuck import HINTS
 
 SOURCES = Path(__file__).parents[2] / "src" / "kaito"
 SECTIONS = (
@@ -59,9 +60,10 @@ COMPOSED = (
         )
         for what in ("DiskPressure", "MemoryPressure", "PIDPressure")
     ),
+    *((reason, "…", hint, "workspace/explain/pods.py") for reason, hint in HINTS.items()),
     ("ServerNotAnswering", "The server runs but does not answer its health check", "", "workspace/explain/pods.py"),
 )
-"""Reasons that the code puts together out of a condition of the node."""
+"""Reasons that the code puts together out of a condition of the node, or takes over from a kubelet's Events."""
 BY_ITSELF = "Nothing: it goes on by itself."
 ADVICE = {
     "ContainerCrashLoopBackOff": "`kaito logs WORKSPACE -p` has the last words; a changed Workspace starts it anew.",
