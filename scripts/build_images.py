@@ -66,6 +66,9 @@ def project_version() -> str:
 
 
 def revision() -> str:
+    """The commit; "unknown" for a source without git."""
+    if shutil.which("git") is None:
+        return "unknown"
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
 
