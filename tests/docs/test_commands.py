@@ -93,16 +93,8 @@ def test_a_page_runs(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.tools
-@pytest.mark.parametrize("page", WHOLE, ids=name_of)
+@pytest.mark.parametrize("page", [*WHOLE, *(pytest.param(page, marks=pytest.mark.soak) for page in LONG)], ids=name_of)
 def test_a_page_runs_on_one_machine(page: Path, tmp_path: Path) -> None:
-    with machine(tmp_path) as port:
-        play(page, tmp_path, reader(tmp_path), port)
-
-
-@pytest.mark.soak
-@pytest.mark.tools
-@pytest.mark.parametrize("page", LONG, ids=name_of)
-def test_a_long_page_runs_on_one_machine(page: Path, tmp_path: Path) -> None:
     with machine(tmp_path) as port:
         play(page, tmp_path, reader(tmp_path), port)
 
