@@ -64,7 +64,7 @@ def configuration_page() -> str:
 
 
 def _command(name: str, command: Any, *, flags: bool) -> str:
-    text = f"\n## kaito {name}\n\n{_words(command.help)}\n\n"
+    text = f"\n## kaito {name}\n\n{_prose(command.help)}\n\n"
     examples = "".join(f"    {line}  # {meaning}\n" for line, meaning in _aligned(EXAMPLES.get(name, ())))
     text += f"{examples}\n" if examples else ""
     return text + (_options(command) if flags else "Its flags are in [Configuration](configuration.md).\n")
@@ -103,3 +103,8 @@ def _default(parameter: Any) -> str:
 
 def _words(text: str) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
+
+
+def _prose(text: str) -> str:
+    """Outside of a table a bar needs no escape, and paragraphs stay."""
+    return "\n\n".join(" ".join(part.split()) for part in (text or "").split("\n\n"))
