@@ -13,6 +13,8 @@ ROUTINE = frozenset(
     {
         "AwaitingNodes",
         "AwaitingTuning",
+        "InstanceCreating",
+        "KnownEphemeralTaintsExist",
         "ModelLoading",
         "NodeClaimNotReady",
         "NodeNotReady",
@@ -23,6 +25,7 @@ ROUTINE = frozenset(
         "Replacing",
         "ServerNotAnswering",
         "ServerStopping",
+        "StartupTaintsExist",
         "Training",
         "Unschedulable",
         "WorkloadMigration",
