@@ -65,13 +65,13 @@ def pod_labels(workspace: Workspace, role: str) -> dict[str, str]:
 
 
 def owner_reference(workspace: Workspace) -> dict[str, Any]:
+    """Without `blockOwnerDeletion`, for which some clusters ask a right on the owner's finalizers."""
     return {
         "apiVersion": "kaito.sh/v1beta1",
         "kind": "Workspace",
         "name": workspace.metadata.name,
         "uid": workspace.metadata.uid,
         "controller": True,
-        "blockOwnerDeletion": True,
     }
 
 
