@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from kaito.cli.discovery import kinds_for
+from kaito.cli.errors import UsageError
 from kaito.cli.objects import Wanted, follow_list, get_objects, kind_words, table_of, wanted_objects
 from kaito.cli.outputs import dump
 from kaito.cli.tables import render_table
@@ -28,6 +29,8 @@ async def show(client: Client, namespace: str, words: list[str], showing: Showin
     """Print what `words` mean; returns, unless it watches."""
     wanted = wanted_objects(await kinds_for(client, kind_words(words)), words)
     space = "" if showing.all_namespaces else namespace
+    if showing.watch and len(wanted) > 1:
+        raise UsageError("--watch follows one kind, or one object", "name one of them")
     if showing.output not in ("", "wide"):
         found = await get_objects(client, space, wanted, labels=showing.labels)
         typer.echo(dump(found, showing.output, [one.kind for one in wanted]))
