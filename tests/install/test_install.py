@@ -146,6 +146,7 @@ async def test_a_namespace_that_is_there_stays_as_it_is(site: Site) -> None:
     await site.user.create(NAMESPACES, {"metadata": {"name": "ours", "labels": {"team": "ml"}}})
     done = await site.kaito("install", "--no-wait", "-n", "ours")
     assert done.returncode == 0, done.stderr
+    assert "Nobody here makes nodes of NodeClaims yet: --set provisioner.enabled=true" in done.stderr
     labels = (await site.user.get(NAMESPACES, "ours"))["metadata"]["labels"]
     assert "pod-security.kubernetes.io/enforce" not in labels
     assert "kind: Namespace\n" not in (await site.kaito("install", "--dry-run", "-n", "kube-system")).stdout

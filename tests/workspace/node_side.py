@@ -222,7 +222,7 @@ def serving() -> dict[str, Any]:
     return pod_status([ended("model")], [running("serve", ready=True)], phase="Running", ready=True)
 
 
-async def until(check: Callable[[], Any], seconds: float = 10.0) -> Any:
+async def until(check: Callable[[], Any], seconds: float = 60.0) -> Any:
     """What the awaitable `check` gives once it is true; the assertion says what it gave last."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 from kaito.api.workspace import GROUP
@@ -91,6 +91,20 @@ async def uninstall(client: Client, tell: Tell, *, crds: bool) -> bool:
     if doomed and workspaces:
         tell(f"Workspaces go on serving without an operator, and need one to be deleted: {_some(workspaces)}")
     return bool(doomed)
+
+
+async def advice(client: Client, values: Mapping[str, Any]) -> list[str]:
+    """What this installation still needs from others before a Workspace gets a node; the chart's notes say the same."""
+    if values["nodes"] == "byo" or values["provisioner"]["enabled"]:
+        return []
+    said = []
+    if values["nodes"] == "karpenter" and not values["cloud"] and not values["nodeClass"]:
+        said.append("Claims refer to Azure's node class; on another cloud: --set cloud=aws, or nodeClass=...")
+    served = {crd["metadata"]["name"] for crd, _ in (await client.list(kinds.CRDS)).items}
+    if not {f"{one.plural}.{one.group}" for one in (NODE_CLAIMS, MACHINES)} & served:
+        way = "install Karpenter" if values["nodes"] == "karpenter" else "--set provisioner.enabled=true"
+        said.append(f"Nobody here makes nodes of NodeClaims yet: {way}, or use nodes of your own: --set nodes=byo")
+    return said
 
 
 async def installed(client: Client) -> AsyncIterator[Object]:

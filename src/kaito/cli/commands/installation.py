@@ -77,7 +77,7 @@ def install(
 async def _install(
     client: Client, namespace: str, first: list[dict[str, Any]], values: dict[str, Any], patience: float | None
 ) -> None:
-    from kaito.install.apply import foreign_crds, refuse_rival, wait_ready
+    from kaito.install.apply import advice, foreign_crds, refuse_rival, wait_ready
     from kaito.install.apply import install as install_objects
     from kaito.install.kinds import NAMESPACES
     from kaito.install.render import render
@@ -88,6 +88,8 @@ async def _install(
     if await client.find(NAMESPACES, namespace) is not None:
         first = []  # it is the user's, labels and all
     await install_objects(client, [*first, *objects], typer.echo)
+    for line in await advice(client, values):
+        typer.echo(line, err=True)
     if patience is not None:
         await wait_ready(client, objects, patience, typer.echo)
 
