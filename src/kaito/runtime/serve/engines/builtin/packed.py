@@ -106,4 +106,7 @@ def pack_linear_layers(model: nn.Module, *, int8: bool = False) -> int:
             continue
         setattr(model.get_submodule(parent), child, PackedLinear(weight, bias))
         count += 1
+    for parameter in model.parameters():
+        # What is left are views of the mapped file, which as a whole would stay in memory for them.
+        parameter.data = parameter.data.clone()
     return count
