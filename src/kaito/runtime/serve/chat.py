@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -35,6 +35,7 @@ NEUTRAL: Mapping[str, Any] = {
 IGNORED = frozenset({"early_stopping", "pad_token_id", "bos_token_id", "use_cache", "return_dict_in_generate",
                      "output_scores", "output_attentions", "output_hidden_states", "max_time"})  # fmt: skip
 
+Tokens = TypeVar("Tokens", list[int], tuple[int, ...])
 Positive = Annotated[int, Meta(ge=1, le=1 << 31)]
 Count = Annotated[int, Meta(ge=0, le=1 << 31)]
 
@@ -103,8 +104,8 @@ class KaitoChat:
         kwargs = generate_kwargs(request.generate_kwargs or {})
         model = self._openai.model_of(request.model)
         shown, prompt = self._prompt(request)
-        limit = self._limit(kwargs, len(prompt))
-        prompt = self._cut(request, prompt, limit)
+        limit = new_tokens(kwargs, len(prompt), self._engine.context_length)
+        prompt = cut_prompt(request, prompt, limit, self._engine.context_length)
         wanted = self._wanted(model, prompt, limit, kwargs)
         answer = await self._answers.whole(wanted)
         text = answer.text
@@ -128,26 +129,6 @@ class KaitoChat:
         if request.messages is not None and request.prompt is None:
             raise InvalidRequest(MESSAGES_REQUIRED, "messages")
         raise InvalidRequest(PROMPT_REQUIRED, "prompt")
-
-    def _limit(self, kwargs: GenerateKwargs, prompt: int) -> int:
-        """Tokens to generate at most: max_new_tokens, or what max_length leaves, or the default; within the context."""
-        context = self._engine.context_length
-        if kwargs.max_new_tokens is not None:
-            return kwargs.max_new_tokens
-        if kwargs.max_length is not None:
-            return max(1, min(kwargs.max_length, context) - prompt)
-        return max(1, min(DEFAULT_NEW_TOKENS, context - prompt))
-
-    def _cut(self, request: KaitoChatRequest, prompt: tuple[int, ...], limit: int) -> tuple[int, ...]:
-        if request.handle_long_generation not in (None, "hole"):
-            raise InvalidRequest(
-                f"handle_long_generation is {request.handle_long_generation!r}; it takes only 'hole'",
-                "handle_long_generation",
-            )
-        room = self._engine.context_length - limit
-        if request.handle_long_generation == "hole" and len(prompt) > room > 0:
-            return prompt[-room:]
-        return prompt
 
     def _wanted(self, model: str, prompt: tuple[int, ...], limit: int, kwargs: GenerateKwargs) -> Wanted:
         ends = kwargs.eos_token_id
@@ -186,3 +167,21 @@ def generate_kwargs(given: Mapping[str, Any]) -> GenerateKwargs:
         return msgspec.convert(known, GenerateKwargs)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"generate_kwargs is wrong: {error}", "generate_kwargs") from error
+
+
+def new_tokens(kwargs: GenerateKwargs, prompt: int, context: int) -> int:
+    """Tokens to generate at most: max_new_tokens, or what max_length leaves, or the default; within the context."""
+    if kwargs.max_new_tokens is not None:
+        return kwargs.max_new_tokens
+    if kwargs.max_length is not None:
+        return max(1, min(kwargs.max_length, context) - prompt)
+    return max(1, min(DEFAULT_NEW_TOKENS, context - prompt))
+
+
+def cut_prompt(request: KaitoChatRequest, prompt: Tokens, limit: int, context: int) -> Tokens:
+    """The prompt, or its end that leaves room for `limit` tokens where the request asks so. Raises InvalidRequest."""
+    given = request.handle_long_generation
+    if given not in (None, "hole"):
+        raise InvalidRequest(f"handle_long_generation is {given!r}; it takes only 'hole'", "handle_long_generation")
+    room = context - limit
+    return prompt[-room:] if given == "hole" and len(prompt) > room > 0 else prompt

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from kaito.runtime.serve.engines.base import Engine, Vocabulary
+from kaito.runtime.serve.engines.base import Engine
 from kaito.runtime.serve.errors import InvalidRequest
 from kaito.runtime.serve.openai import OpenAI
-from kaito.runtime.serve.requests import check_tokens, decode
+from kaito.runtime.serve.requests import decode, token_lists
 
 MAX_INPUTS = 2048  # OpenAI's own limit
 
@@ -42,7 +42,7 @@ class Embeddings:
             )
         if request.dimensions not in (None, size):
             raise InvalidRequest(f"dimensions is {request.dimensions}; this model's vectors have {size}", "dimensions")
-        inputs = _inputs(request.input, self._engine.vocabulary)
+        inputs = token_lists(request.input, self._engine.vocabulary, "input", MAX_INPUTS)
         most = self._engine.context_length
         for place, one in enumerate(inputs):
             if not 0 < len(one) <= most:
@@ -60,22 +60,6 @@ class Embeddings:
             "model": model,
             "usage": {"prompt_tokens": read, "total_tokens": read},
         }
-
-
-def _inputs(given: str | list[str | int | list[int]], vocabulary: Vocabulary) -> list[tuple[int, ...]]:
-    if isinstance(given, str):
-        return [tuple(vocabulary.encode(given))]
-    numbers = [one for one in given if isinstance(one, int)]
-    if numbers and len(numbers) == len(given):
-        return [check_tokens(numbers, vocabulary.size, "input")]
-    if numbers or not 1 <= len(given) <= MAX_INPUTS:
-        what = "mixes tokens and texts" if numbers else f"holds {len(given)} texts"
-        raise InvalidRequest(f"input {what}; give one text, one list of tokens, or 1 to {MAX_INPUTS} of them", "input")
-    return [
-        tuple(vocabulary.encode(one)) if isinstance(one, str) else check_tokens(one, vocabulary.size, "input")
-        for one in given
-        if not isinstance(one, int)
-    ]
 
 
 def _packed(vector: Sequence[float]) -> str:

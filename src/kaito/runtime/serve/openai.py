@@ -20,8 +20,8 @@ from kaito.runtime.serve.requests import (
     chat_options,
     check_chat,
     decode,
-    prompts_of,
     sampling_of,
+    token_lists,
 )
 from kaito.runtime.serve.tools import Call, Tools, ToolStream, tools_of
 
@@ -80,7 +80,7 @@ class OpenAI:
         if request.echo and request.logprobs is not None:
             raise InvalidRequest("logprobs of the prompt are not built; leave echo or logprobs out", "echo")
         vocabulary = self._engine.vocabulary
-        prompts = prompts_of(request, vocabulary, vocabulary.size)
+        prompts = token_lists(request.prompt, vocabulary, "prompt", MAX_CHOICES)
         if len(prompts) * (request.n or 1) > MAX_CHOICES:
             raise InvalidRequest(f"prompts times n are more than {MAX_CHOICES}", "n")
         if any(not prompt for prompt in prompts):

@@ -12,14 +12,15 @@ import aiohttp
 import msgspec
 
 from kaito.runtime.serve.chat import (
-    DEFAULT_NEW_TOKENS,
     DEFAULTS,
     MESSAGES_REQUIRED,
     PROMPT_REQUIRED,
     ChatDefaults,
     GenerateKwargs,
     KaitoChatRequest,
+    cut_prompt,
     generate_kwargs,
+    new_tokens,
 )
 from kaito.runtime.serve.errors import InvalidRequest, RequestError
 from kaito.runtime.serve.requests import ChatRequest, check_chat, decode
@@ -59,8 +60,8 @@ class RemoteChat:
         model = request.model or self._default
         shown, asked = self._prompt(request)
         read = msgspec.json.decode(await self._post("/tokenize", {"model": model, **asked}), type=Tokenized)
-        limit = _limit(kwargs, len(read.tokens), read.max_model_len)
-        prompt = _cut(request, read, limit)
+        limit = new_tokens(kwargs, len(read.tokens), read.max_model_len)
+        prompt = cut_prompt(request, read.tokens, limit, read.max_model_len)
         body = {"model": model, "prompt": prompt, "max_tokens": limit, **_sampling(kwargs, len(prompt), self._defaults)}
         made = msgspec.json.decode(await self._post("/v1/completions", body), type=Completion)
         text = made.choices[0].text
@@ -99,27 +100,6 @@ def has_chat_template(settings: Settings) -> bool:
     except (OSError, msgspec.DecodeError):
         return False
     return isinstance(config, dict) and bool(config.get("chat_template"))
-
-
-def _limit(kwargs: GenerateKwargs, prompt: int, context: int) -> int:
-    """Tokens to generate at most, as `chat` counts them."""
-    if kwargs.max_new_tokens is not None:
-        return kwargs.max_new_tokens
-    if kwargs.max_length is not None:
-        return max(1, min(kwargs.max_length, context) - prompt)
-    return max(1, min(DEFAULT_NEW_TOKENS, context - prompt))
-
-
-def _cut(request: KaitoChatRequest, read: Tokenized, limit: int) -> list[int]:
-    if request.handle_long_generation not in (None, "hole"):
-        raise InvalidRequest(
-            f"handle_long_generation is {request.handle_long_generation!r}; it takes only 'hole'",
-            "handle_long_generation",
-        )
-    room = read.max_model_len - limit
-    if request.handle_long_generation == "hole" and len(read.tokens) > room > 0:
-        return read.tokens[-room:]
-    return read.tokens
 
 
 def _sampling(kwargs: GenerateKwargs, prompt: int, defaults: ChatDefaults) -> dict[str, Any]:

@@ -240,21 +240,20 @@ def chat_options(request: ChatRequest, tools: Tools | None) -> dict[str, Any]:
     return options
 
 
-def prompts_of(request: CompletionRequest, vocabulary: Vocabulary, size: int) -> list[tuple[int, ...]]:
-    """The prompts of a completion request as tokens: one text, several, or tokens already."""
-    given = request.prompt
+def token_lists(
+    given: str | list[str | int | list[int]], vocabulary: Vocabulary, field: str, most: int
+) -> list[tuple[int, ...]]:
+    """What a field means that takes one text, one list of tokens, or up to `most` of either. Raises InvalidRequest."""
     if isinstance(given, str):
         return [tuple(vocabulary.encode(given))]
     numbers = [one for one in given if isinstance(one, int)]
     if numbers and len(numbers) == len(given):
-        return [check_tokens(numbers, size)]
-    if numbers or not 1 <= len(given) <= MAX_CHOICES:
-        what = "mixes tokens and prompts" if numbers else f"holds {len(given)} prompts"
-        raise InvalidRequest(
-            f"prompt {what}; give one text, one list of tokens, or 1 to {MAX_CHOICES} of them", "prompt"
-        )
+        return [check_tokens(numbers, vocabulary.size, field)]
+    if numbers or not 1 <= len(given) <= most:
+        what = f"mixes tokens and {field}s" if numbers else f"holds {len(given)} {field}s"
+        raise InvalidRequest(f"{field} {what}; give one text, one list of tokens, or 1 to {most} of them", field)
     return [
-        tuple(vocabulary.encode(one)) if isinstance(one, str) else check_tokens(one, size)
+        tuple(vocabulary.encode(one)) if isinstance(one, str) else check_tokens(one, vocabulary.size, field)
         for one in given
         if not isinstance(one, int)
     ]
