@@ -19,6 +19,7 @@ from kaito.api.workspace import ANNOTATION_HASH, FINALIZER, Workspace
 from kaito.kube.resources import NODE_CLAIMS, Resource
 from kaito.workspace.actions import Action, Apply, Create, Delete, Patch, Plan
 from kaito.workspace.kinds import ConfigOutline, SecretOutline
+from kaito.workspace.losses import Loss
 from kaito.workspace.observe import Observed
 from kaito.workspace.plan import plan
 from kaito.workspace.progress import Progress
@@ -42,6 +43,7 @@ class World:
         self.settings = settings
         self.claim_api = claim_api
         self.now = NOW
+        self.loss: Loss | None = None
         self.busy: set[str] = set()
         """Names of nodes with pods of other Workspaces."""
         self.gpus = 1
@@ -98,6 +100,7 @@ class World:
             claims=tuple(msgspec.convert(body, NodeClaim) for body in self._claims()),
             node_pool=next((msgspec.convert(body, NodePool) for body in self.all("nodepools")), None),
             busy_nodes=frozenset(self.busy),
+            loss=self.loss,
             nodes=tuple(msgspec.convert(body, Node) for body in self.all("nodes")),
             job=self._read("jobs", name, Job),
             deployment=self._read("deployments", name, Workload),

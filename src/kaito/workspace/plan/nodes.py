@@ -15,7 +15,7 @@ from kaito.api.meta import Condition
 from kaito.api.validation import match_labels
 from kaito.api.workspace import ANNOTATION_BACKED_BY, LABEL_WORKSPACE
 from kaito.workspace.actions import Action, Create, Delete
-from kaito.workspace.causes import Cause
+from kaito.workspace.causes import ROUTINE, Cause
 from kaito.workspace.explain.claims import cause_of_claim, cause_of_pool
 from kaito.workspace.explain.nodes import cause_of_node
 from kaito.workspace.names import claim_name, owner_labels
@@ -170,6 +170,8 @@ def _judge_claims(
     causes = [cause for _, cause, _ in found if cause is not None]
     if causes:
         cause = max(causes, key=lambda cause: cause.is_final)
+        if observed.loss and cause.reason in ROUTINE:
+            cause = observed.loss.cause  # until the new claim has got further, the last one's end is the news
         return Condition(kind, "False", cause.reason, cause.text), cause, min(waits, default=None)
     if missing:
         cause, wait = _cause_of_missing(observed, missing)
