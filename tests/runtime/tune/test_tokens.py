@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kaito.runtime.data.dataset import Placed
+from kaito.runtime.data.dataset import Placed, decode_messages
 from kaito.runtime.data.rows import Example, Message, Unusable
 from kaito.runtime.tune.tokens import IGNORED, Encoder, Tokens, batches_of, tokenize
 from tests.runtime.tiny import TEMPLATE, make_tokenizer
@@ -67,6 +67,23 @@ def test_pairs_without_a_template(tmp_path: Path) -> None:
     assert loaded.decode(tokens.input_ids) == "what is Paris<|end|>"
     with pytest.raises(Unusable, match="no chat template"):
         Encoder(loaded).encode(Example("chat", messages=TURNS))
+
+
+def test_the_arguments_of_tool_calls_reach_the_template_as_objects(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }}"
+        "{% for c in m['tool_calls'] or [] %}{{ c['function']['arguments']['city'] }}{% endfor %}<|end|>{% endfor %}"
+    )
+    loaded = tokenizer(tmp_path, template)
+    calls = [
+        {"function": {"name": "weather", "arguments": '{"city": "Paris"}'}},
+        "odd",
+        {"function": {"arguments": "["}},
+    ]
+    turns = (TURNS[0], Message("assistant", "", {"tool_calls": calls[:1]}), Message("tool", "sun"), TURNS[3])
+    tokens = Encoder(loaded, assistant_only=False).encode(Example("chat", messages=turns))
+    assert "assistant:Paris<|end|>tool:sun" in loaded.decode(tokens.input_ids)
+    assert decode_messages([Message("assistant", "", {"tool_calls": calls})])[0]["tool_calls"][1:] == calls[1:]
 
 
 def test_text_is_learnt_whole_with_its_end(tmp_path: Path) -> None:

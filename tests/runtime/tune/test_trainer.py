@@ -29,8 +29,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
-def step(root: Path, model: Path, sections: dict[str, Any], rows: Any = None, **variables: str) -> Step:
-    data = write_data(root / "data", chats(12) if rows is None else rows)
+def step(root: Path, model: Path, sections: dict[str, Any], rows: Any = None, held: Any = (), **variables: str) -> Step:
+    data = write_data(root / "data", chats(12) if rows is None else rows, held)
     config = write_config(root / "config.yaml", **sections)
     return Step("tune", environment(root, model, data, config, **variables), Progress("tune"))
 
@@ -126,6 +126,26 @@ def test_batches_that_are_padded_hold_rows_of_like_length_and_resume(model: Path
         tune(made)
         results.append(adapter(root))
     assert largest_difference(*results) < 1e-4
+
+
+@pytest.mark.parametrize("stop_at", [3, 6], ids=["within an epoch", "where an epoch ends"])
+def test_evaluating_leaves_no_trace_that_a_resumed_run_lacks(stop_at: int, model: Path, tmp_path: Path) -> None:
+    training = {"num_train_epochs": 4, "eval_strategy": "epoch", "learning_rate": 1e-2}
+    results = []
+    for name in ("whole", "broken"):
+        root = tmp_path / name
+        root.mkdir()
+        sections = {"TrainingArguments": training, "LoraConfig": {"lora_dropout": 0.1}}
+        made = step(root, model, sections, chats(12), chats(3), KAITO_CHECKPOINT_SECONDS="3600")
+        if name == "broken":
+            stop_after(made, stop_at)
+            with pytest.raises(StepError, match="told to stop"):
+                tune(made)
+            made = Step("tune", made.environ, Progress("tune"))
+        tune(made)
+        results.append(adapter(root))
+    assert largest_difference(*results) < 1e-4
+    assert len(json.loads((tmp_path / "whole" / "out" / "report.json").read_bytes())["curve"]["eval"]) == 4
 
 
 def test_the_known_names_of_target_modules_fit_a_fused_architecture(model: Path, tmp_path: Path) -> None:

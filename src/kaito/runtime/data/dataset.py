@@ -9,7 +9,7 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,5 +172,26 @@ def _decode(row: dict[str, Any]) -> Placed:
 
 
 def decode_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as a chat template takes them."""
-    return [{"role": one.role, "content": one.content, **one.extra} for one in messages]
+    """Messages as a chat template takes them: the arguments of tool calls as objects, which OpenAI keeps as JSON."""
+    return [{"role": one.role, "content": one.content, **_with_arguments(one.extra)} for one in messages]
+
+
+def _with_arguments(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    calls = extra.get("tool_calls")
+    if not isinstance(calls, list):
+        return extra
+    return {**extra, "tool_calls": [_decode_call(call) for call in calls]}
+
+
+def _decode_call(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, dict) else None
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    if not isinstance(arguments, str):
+        return call
+    try:
+        decoded = json.loads(arguments)
+    except ValueError:
+        return call
+    if not isinstance(function, dict) or not isinstance(decoded, dict):
+        return call
+    return {**call, "function": {**function, "arguments": decoded}}

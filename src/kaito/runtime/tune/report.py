@@ -51,12 +51,13 @@ def make_report(run: Run) -> dict[str, Any]:
     """Everything but the time it took. The base and the tuned model are scored here."""
     request, trainer, rows = run.request, run.trainer, run.rows
     joules = run.energy.joules()  # of the training; the scoring is ours
+    proof = _proof(run)
     return {
         "identity": request.identity,
         "preset": request.preset,
         "method": request.method,
         "model": _model_source(request.model),
-        **_proof(run),
+        **proof,
         "trainRows": len(rows.rows),
         "trainTokens": int(trainer._total_train_tokens),
         "lengthInTokens": percentiles([len(row.input_ids) for row in rows.rows]),
@@ -82,7 +83,7 @@ def make_report(run: Run) -> dict[str, Any]:
             "QuantizationConfig": dict(request.config.quantization),
             "TrainingArguments": dict(request.config.training),
         },
-        "curve": {"train": list(run.losses), "eval": list(run.eval_losses)},
+        "curve": {"train": list(run.losses), "eval": _held_out_curve(run, proof)},
         "finishedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
@@ -107,6 +108,13 @@ def _proof(run: Run) -> dict[str, Any]:
         "scoredOn": "eval" if run.held.rows else "train",
         "scoredRows": len(scored),
     }
+
+
+def _held_out_curve(run: Run, proof: Mapping[str, Any]) -> list[tuple[int, float]]:
+    """As it was evaluated while training; else from the base model to the tuned one."""
+    if run.eval_losses or not run.held.rows:
+        return list(run.eval_losses)
+    return [(0, proof["baseEvalLoss"]), (run.trainer.state.global_step, proof["evalLoss"])]
 
 
 def _model_source(folder: Path) -> dict[str, Any]:

@@ -76,8 +76,7 @@ def training_arguments(
     if device.is_cuda and importlib.util.find_spec("liger_kernel"):
         options.setdefault("use_liger_kernel", True)
     if not has_eval:
-        options["eval_strategy"] = "no"
-        options["do_eval"] = False
+        options.update(eval_strategy="no", do_eval=False)
     options.update(
         output_dir=str(output),
         disable_tqdm=True,
@@ -119,6 +118,11 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
             named = rows_of_batch(inputs, self.rows.rows, self.rows.names)
             raise NotFinite(self.state.global_step + 1, self.state.epoch or 0.0, value, named)
         return loss
+
+    def evaluate(self, *arguments: Any, **options: Any) -> Any:
+        """Without a trace in the random state: a resumed run need not evaluate where the first one did."""
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
+            return super().evaluate(*arguments, **options)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
