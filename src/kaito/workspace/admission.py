@@ -120,8 +120,8 @@ async def run_admission(
         port = await serve_admission(stack, webhooks, tls, config.host, config.port)
         listening(port)
         while True:
-            await _configure(client, webhooks, certificate, config.client_config(port))
-            await asyncio.sleep(pause)
+            done = await _configure(client, webhooks, certificate, config.client_config(port))
+            await asyncio.sleep(pause if done else min(pause, RETRY_PAUSE))
             renewed = await _certificate(client, config, now)
             if renewed != certificate:
                 certificate = renewed
@@ -139,15 +139,12 @@ async def _certificate(client: Client, config: AdmissionConfig, now: Callable[[]
 
 async def _configure(
     client: Client, webhooks: Sequence[Webhook], certificate: Certificate, where: Mapping[str, Any]
-) -> None:
-    while True:
-        try:
-            if not await configure_webhooks(client, CONFIGURATION, webhooks, certificate, where):
-                log.warning(
-                    "the webhook configuration is another installation's", extra={"configuration": CONFIGURATION}
-                )
-        except KubeError as error:
-            log.warning("the webhook configuration is not written", extra={"error": str(error)})
-            await asyncio.sleep(RETRY_PAUSE)
-        else:
-            return
+) -> bool:
+    """Whether the configuration could be looked after."""
+    try:
+        if not await configure_webhooks(client, CONFIGURATION, webhooks, certificate, where):
+            log.warning("the webhook configuration is not ours", extra={"configuration": CONFIGURATION})
+    except KubeError as error:
+        log.warning("the webhook configuration is not written", extra={"error": str(error)})
+        return False
+    return True
