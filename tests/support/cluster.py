@@ -70,7 +70,31 @@ def send_request(
     return Answer(response.status, dict(response.getheaders()), answer)
 
 
-class Cluster:
+class ApiEndpoint:
+    """An API server that is spoken to over TLS, with the token of its administrator."""
+
+    url: str
+    ca: Path
+    token: str
+
+    def request(
+        self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None, *, token: str = ""
+    ) -> Answer:
+        """One request of its own connection. A dict or list is sent as JSON; bytes and text as they are."""
+        connection = self.connect()
+        try:
+            return send_request(connection, method, path, body, headers, token=token or self.token)
+        finally:
+            connection.close()
+
+    def connect(self, timeout: float = 30.0) -> http.client.HTTPSConnection:
+        context = ssl.create_default_context(cafile=str(self.ca))
+        location = urlsplit(self.url)
+        assert location.hostname is not None
+        return http.client.HTTPSConnection(location.hostname, location.port, timeout=timeout, context=context)
+
+
+class Cluster(ApiEndpoint):
     """A running API server. `kubeconfig`, `url`, `ca` and `token` are for clients; `home` is its data folder."""
 
     def __init__(self, home: Path, **config: Any) -> None:
@@ -127,22 +151,6 @@ class Cluster:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(START_SECONDS)
         self._loop.close()
-
-    def request(
-        self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None, *, token: str = ""
-    ) -> Answer:
-        """One request of its own connection. A dict or list is sent as JSON; bytes and text as they are."""
-        connection = self.connect()
-        try:
-            return send_request(connection, method, path, body, headers, token=token or self.token)
-        finally:
-            connection.close()
-
-    def connect(self, timeout: float = 30.0) -> http.client.HTTPSConnection:
-        context = ssl.create_default_context(cafile=str(self.ca))
-        location = urlsplit(self.url)
-        assert location.hostname is not None
-        return http.client.HTTPSConnection(location.hostname, location.port, timeout=timeout, context=context)
 
     def kubectl(
         self, *arguments: str, stdin: str = "", timeout: float = KUBECTL_SECONDS

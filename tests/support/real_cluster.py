@@ -7,25 +7,22 @@ listen on loopback ports of their own, keep their files in a folder that the tes
 from __future__ import annotations
 
 import datetime
-import http.client
 import ipaddress
 import os
 import secrets
 import socket
-import ssl
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
-from tests.support.cluster import Answer, send_request
+from tests.support.cluster import ApiEndpoint
 
 LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
 START_SECONDS = 120.0
@@ -44,7 +41,7 @@ def assets() -> Path | None:
     return folder
 
 
-class RealCluster:
+class RealCluster(ApiEndpoint):
     """One control plane: etcd, and a kube-apiserver on it with an administrator's token."""
 
     def __init__(self, programs: Path, home: Path) -> None:
@@ -96,21 +93,6 @@ class RealCluster:
                 process.kill()
                 process.wait()
         self._processes.clear()
-
-    def request(
-        self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None, *, token: str = ""
-    ) -> Answer:
-        connection = self.connect()
-        try:
-            return send_request(connection, method, path, body, headers, token=token or self.token)
-        finally:
-            connection.close()
-
-    def connect(self, timeout: float = 60.0) -> http.client.HTTPSConnection:
-        context = ssl.create_default_context(cafile=str(self.ca))
-        location = urlsplit(self.url)
-        assert location.hostname is not None
-        return http.client.HTTPSConnection(location.hostname, location.port, timeout=timeout, context=context)
 
     def create_crd(self, definition: dict[str, Any]) -> None:
         """Makes it unless it is there, and waits until its kind is served."""

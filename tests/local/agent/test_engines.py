@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 from kaito.kube.client import Client
 from kaito.local.agent.engines import Engine, Engines
 from kaito.local.backend import LogOptions
-from tests.local.agent.bench import Bench, container, pod, status_of, terminated
+from tests.local.agent.bench import PODS, Bench, container, pod, status_of, terminated
 from tests.support.cluster import Cluster
 
 CLIENT = """#!/bin/sh
@@ -57,10 +59,16 @@ def engine(tmp_path: Path) -> Path:
     return client
 
 
-async def start(cluster: Cluster, client: Client, choice: str) -> Bench:
-    bench = Bench(cluster, client)
-    await bench.start_agent(engines=Engines(choice))
-    return bench
+@asynccontextmanager
+async def running(cluster: Cluster, choice: str) -> AsyncIterator[Bench]:
+    """The node agent, with the engine of that name or path."""
+    async with Client.connect(cluster.kubeconfig) as client:
+        bench = Bench(cluster, client)
+        await bench.start_agent(engines=Engines(choice))
+        try:
+            yield bench
+        finally:
+            await bench.stop()
 
 
 def calls(engine: Path, verb: str) -> list[str]:
@@ -72,93 +80,73 @@ def box(script: str, **more: Any) -> dict[str, Any]:
 
 
 async def test_an_image_runs_through_the_engine(cluster: Cluster, engine: Path) -> None:
-    async with Client.connect(cluster.kubeconfig) as client:
-        bench = await start(cluster, client, str(engine))
-        try:
-            volumes = [{"name": "v", "emptyDir": {}}]
-            shape = {
-                "volumeMounts": [{"name": "v", "mountPath": "/data", "readOnly": True}],
-                "env": [{"name": "COLOUR", "value": "deep blue"}],
-                "resources": {"limits": {"memory": "64Mi", "cpu": "500m"}},
-                "securityContext": {"runAsUser": 1000, "readOnlyRootFilesystem": True},
-                "imagePullPolicy": "Always",
-            }
-            await bench.create(pod("one", box("echo $COLOUR; exit 4", **shape), volumes=volumes))
-            found = await bench.phase("one", "Failed")
-            assert terminated(found)["exitCode"] == 4
-            assert bench.agent is not None
-            log = [chunk async for chunk in bench.agent.backend.logs("default", "one", LogOptions())]
-            assert b"".join(log) == b"deep blue\n"
-            (line,) = calls(engine, "run")
-            assert line.endswith("example.com/box:1 -c echo $COLOUR; exit 4")
-            for wanted in ("--network host", "--pull always", "--entrypoint /bin/sh", "--env COLOUR", "--read-only"):
-                assert wanted in line
-            assert "--memory 67108864" in line
-            assert "--cpus 0.5" in line
-            assert "--user 1000" in line
-            assert ":/data:ro" in line
-            assert ":/dev/termination-log" in line
-            assert "deep blue" not in line, "values of the environment are on no command line"
-        finally:
-            await bench.stop()
+    async with running(cluster, str(engine)) as bench:
+        volumes = [{"name": "v", "emptyDir": {}}]
+        shape = {
+            "volumeMounts": [{"name": "v", "mountPath": "/data", "readOnly": True}],
+            "env": [{"name": "COLOUR", "value": "deep blue"}],
+            "resources": {"limits": {"memory": "64Mi", "cpu": "500m"}},
+            "securityContext": {"runAsUser": 1000, "readOnlyRootFilesystem": True},
+            "imagePullPolicy": "Always",
+        }
+        await bench.create(pod("one", box("echo $COLOUR; exit 4", **shape), volumes=volumes))
+        found = await bench.phase("one", "Failed")
+        assert terminated(found)["exitCode"] == 4
+        assert bench.agent is not None
+        log = [chunk async for chunk in bench.agent.backend.logs("default", "one", LogOptions())]
+        assert b"".join(log) == b"deep blue\n"
+        (line,) = calls(engine, "run")
+        assert line.endswith("example.com/box:1 -c echo $COLOUR; exit 4")
+        for wanted in ("--network host", "--pull always", "--entrypoint /bin/sh", "--env COLOUR", "--read-only"):
+            assert wanted in line
+        assert "--memory 67108864" in line
+        assert "--cpus 0.5" in line
+        assert "--user 1000" in line
+        assert ":/data:ro" in line
+        assert ":/dev/termination-log" in line
+        assert "deep blue" not in line, "values of the environment are on no command line"
 
 
 async def test_a_container_that_must_die_is_removed_from_the_engine(cluster: Cluster, engine: Path) -> None:
-    async with Client.connect(cluster.kubeconfig) as client:
-        bench = await start(cluster, client, str(engine))
-        try:
-            await bench.create(pod("stuck", box("trap '' TERM; while :; do sleep 0.1; done")))
-            await bench.phase("stuck", "Running")
-            await bench.until(lambda: _holds(len(list(engine.parent.glob("kaito-*"))) == 1), "the container is there")
-            await client.delete(_pods(), "stuck", "default")
-            await bench.gone("stuck")
-            assert len(calls(engine, "rm --force --time 0 kaito-")) == 1
-            await bench.until(lambda: _holds(not list(engine.parent.glob("kaito-*"))), "the container is gone")
-        finally:
-            await bench.stop()
+    async with running(cluster, str(engine)) as bench:
+        await bench.create(pod("stuck", box("trap '' TERM; while :; do sleep 0.1; done")))
+        await bench.phase("stuck", "Running")
+        await bench.until(lambda: _holds(len(list(engine.parent.glob("kaito-*"))) == 1), "the container is there")
+        await bench.client.delete(PODS, "stuck", "default")
+        await bench.gone("stuck")
+        assert len(calls(engine, "rm --force --time 0 kaito-")) == 1
+        await bench.until(lambda: _holds(not list(engine.parent.glob("kaito-*"))), "the container is gone")
 
 
 async def test_a_command_enters_the_container(cluster: Cluster, engine: Path) -> None:
-    async with Client.connect(cluster.kubeconfig) as client:
-        bench = await start(cluster, client, str(engine))
-        try:
-            await bench.create(pod("host", box("sleep 60")))
-            await bench.phase("host", "Running")
-            assert bench.agent is not None
-            stream = await bench.agent.backend.exec("default", "host", "", ["echo", "inside"], stdin=False, tty=False)
-            assert await stream.read_stdout() == b"inside\n"
-            assert await stream.wait() == 0
-            (line,) = calls(engine, "exec")
-            assert line.startswith("exec kaito-")
-            assert line.endswith("-main-0 echo inside")
-        finally:
-            await bench.stop()
+    async with running(cluster, str(engine)) as bench:
+        await bench.create(pod("host", box("sleep 60")))
+        await bench.phase("host", "Running")
+        assert bench.agent is not None
+        stream = await bench.agent.backend.exec("default", "host", "", ["echo", "inside"], stdin=False, tty=False)
+        assert await stream.read_stdout() == b"inside\n"
+        assert await stream.wait() == 0
+        (line,) = calls(engine, "exec")
+        assert line.startswith("exec kaito-")
+        assert line.endswith("-main-0 echo inside")
 
 
 async def test_an_image_that_cannot_be_pulled_says_why(cluster: Cluster, engine: Path) -> None:
-    async with Client.connect(cluster.kubeconfig) as client:
-        bench = await start(cluster, client, str(engine))
-        try:
-            await bench.create(pod("none", {"name": "main", "image": "none.example/missing"}))
-            ended = terminated(await bench.phase("none", "Failed"))
-            assert (ended["exitCode"], ended["reason"]) == (125, "ContainerCannotRun")
-            assert "manifest unknown" in ended["message"]
-        finally:
-            await bench.stop()
+    async with running(cluster, str(engine)) as bench:
+        await bench.create(pod("none", {"name": "main", "image": "none.example/missing"}))
+        ended = terminated(await bench.phase("none", "Failed"))
+        assert (ended["exitCode"], ended["reason"]) == (125, "ContainerCannotRun")
+        assert "manifest unknown" in ended["message"]
 
 
 async def test_without_an_engine_it_says_what_to_install(cluster: Cluster, tmp_path: Path) -> None:
-    async with Client.connect(cluster.kubeconfig) as client:
-        bench = await start(cluster, client, str(tmp_path / "no-such-engine"))
-        try:
-            await bench.create(pod("other", container("x", image="nginx")))
-            found = await bench.pod_until("other", lambda p: status_of(p).get("state", {}).get("waiting"))
-            waiting = status_of(found)["state"]["waiting"]
-            assert waiting["reason"] == "ImageNotRunnable"
-            assert "'nginx'" in waiting["message"]
-            assert f"install {tmp_path}/no-such-engine to run it" in waiting["message"]
-        finally:
-            await bench.stop()
+    async with running(cluster, str(tmp_path / "no-such-engine")) as bench:
+        await bench.create(pod("other", container("x", image="nginx")))
+        found = await bench.pod_until("other", lambda p: status_of(p).get("state", {}).get("waiting"))
+        waiting = status_of(found)["state"]["waiting"]
+        assert waiting["reason"] == "ImageNotRunnable"
+        assert "'nginx'" in waiting["message"]
+        assert f"install {tmp_path}/no-such-engine to run it" in waiting["message"]
 
 
 async def test_an_engine_that_does_not_answer_is_named(tmp_path: Path) -> None:
@@ -182,26 +170,16 @@ async def test_a_real_engine_runs_an_image(cluster: Cluster) -> None:
     image, program = os.environ.get("KAITO_TEST_IMAGE"), os.environ.get("KAITO_CONTAINER_ENGINE", "podman")
     if not image or shutil.which(program) is None:
         pytest.skip("KAITO_TEST_IMAGE names no image, or there is no podman")
-    async with Client.connect(cluster.kubeconfig) as client:
-        bench = await start(cluster, client, program)
-        try:
-            main = {**box("echo $COLOUR > /dev/termination-log; cat /proc/1/comm; exit 3"), "image": image}
-            await bench.create(pod("real", {**main, "env": [{"name": "COLOUR", "value": "deep blue"}]}))
-            ended = terminated(await bench.phase("real", "Failed", 60.0))
-            assert (ended["exitCode"], ended["message"].strip()) == (3, "deep blue")
-            await bench.create(pod("stays", {**box("sleep 1000"), "image": image}))
-            await bench.phase("stays", "Running", 60.0)
-            await client.delete(_pods(), "stays", "default")
-            await bench.gone("stays")
-        finally:
-            await bench.stop()
+    async with running(cluster, program) as bench:
+        main = {**box("echo $COLOUR > /dev/termination-log; cat /proc/1/comm; exit 3"), "image": image}
+        await bench.create(pod("real", {**main, "env": [{"name": "COLOUR", "value": "deep blue"}]}))
+        ended = terminated(await bench.phase("real", "Failed", 60.0))
+        assert (ended["exitCode"], ended["message"].strip()) == (3, "deep blue")
+        await bench.create(pod("stays", {**box("sleep 1000"), "image": image}))
+        await bench.phase("stays", "Running", 60.0)
+        await bench.client.delete(PODS, "stays", "default")
+        await bench.gone("stays")
 
 
 async def _holds(value: bool) -> bool:
     return value
-
-
-def _pods() -> Any:
-    from tests.local.agent.bench import PODS
-
-    return PODS
