@@ -101,6 +101,10 @@ def comparable(answer: Answer, ask: Ask) -> list[Any]:
 
 
 def _normal(value: Any, path: str, left_out: tuple[str, ...]) -> Any:
+    if not path and _has_several_causes(value):
+        # Found in the order in which Go walks a map, which is none.
+        causes = sorted(value["details"]["causes"], key=json.dumps)
+        value = {**value, "message": "", "details": {**value["details"], "causes": causes}}
     if isinstance(value, dict):
         return {
             key: VERSIONS[key] if key in VERSIONS and item else _normal(item, _join(path, key), left_out)
@@ -116,6 +120,11 @@ def _normal(value: Any, path: str, left_out: tuple[str, ...]) -> Any:
         for pattern, placeholder in PLACEHOLDERS:
             value = pattern.sub(placeholder, value)
     return value
+
+
+def _has_several_causes(value: Any) -> bool:
+    details = value.get("details") if isinstance(value, dict) else None
+    return isinstance(details, dict) and len(details.get("causes") or ()) > 1
 
 
 def _join(path: str, key: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.local.apiserver.compare import check, comparable, differences, send
-from tests.local.apiserver.requests import SCENARIOS
+from tests.local.apiserver.requests import SCENARIOS, gadgets
 from tests.local.apiserver.requests.asks import CRDS, WIDGET_CRD, Ask
 from tests.support.cluster import Cluster
 from tests.support.real_cluster import RealCluster
@@ -27,7 +27,8 @@ RECORDED = Path(__file__).with_name("recorded.json")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("suite") / "home")
     cluster.start()
-    assert cluster.request("POST", CRDS, WIDGET_CRD).code == 201
+    for definition in (WIDGET_CRD, gadgets.CRD):
+        assert cluster.request("POST", CRDS, definition).code == 201
     yield cluster
     cluster.stop()
 
@@ -83,7 +84,8 @@ def test_scenario(served: Cluster, recorded: dict[str, list[Any]], name: str) ->
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_real_server_still_answers_as_recorded(real: RealCluster, recorded: dict[str, list[Any]], name: str) -> None:
-    real.create_crd(WIDGET_CRD)
+    for definition in (WIDGET_CRD, gadgets.CRD):
+        real.create_crd(definition)
     theirs = play(real, name)
     if os.environ.get("KAITO_RECORD") == "1":
         recorded[name] = theirs

@@ -177,7 +177,7 @@ META = {"name": "x", "creationTimestamp": BORN}
         ),
         ("", "ConfigMap", {"data": {"a": "1"}, "binaryData": {"b": ""}}, ["x", 2, "60m"]),
         ("", "Secret", {"type": "Opaque", "data": {"a": ""}}, ["x", "Opaque", 1, "60m"]),
-        ("", "ServiceAccount", {}, ["x", 0, "60m"]),
+        ("", "ServiceAccount", {}, ["x", "60m"]),
         (
             "apps",
             "Deployment",

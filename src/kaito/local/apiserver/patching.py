@@ -65,7 +65,11 @@ def _patched(call: Call, obj: Any) -> Object:
         raise errors.bad_request(
             f"the name of the object ({name or ''}) does not match the name on the URL ({call.name})"
         )
-    if call.subresource != "scale" and (obj.get("apiVersion"), obj.get("kind")) != (info.api_version, info.kind):
+    if (
+        not info.crd
+        and call.subresource != "scale"
+        and (obj.get("apiVersion"), obj.get("kind")) != (info.api_version, info.kind)
+    ):
         message = f"Invalid value: {compact(compact(obj))}: it is not a {info.api_version} {info.kind} any more"
         raise errors.invalid("", "", "", [errors.FieldCause("patch", message)])
     return obj

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from kaito.local.machinery import errors, validation
+from kaito.local.machinery import errors, structure, validation
 from kaito.local.machinery.errors import FieldCause
+from kaito.local.machinery.nodes import Compiler
 from kaito.local.machinery.resource_info import ALL_VERBS, Column, ResourceInfo, ScalePaths
 from kaito.local.machinery.rules import Expression
 from kaito.local.machinery.schema import Schema
@@ -150,6 +152,8 @@ def _version_causes(spec: Json) -> Iterator[FieldCause]:
         message = "Invalid value: must have exactly one version marked as storage version"
         yield FieldCause("spec.versions", message)
     seen: set[str] = set()
+    schemas = [version.get("schema") for version in versions]
+    shared = all(schema == schemas[0] for schema in schemas)
     for index, version in enumerate(versions):
         path = f"spec.versions[{index}]"
         name = version["name"]
@@ -159,7 +163,11 @@ def _version_causes(spec: Json) -> Iterator[FieldCause]:
             yield FieldCause(f"{path}.name", message, errors.FIELD_DUPLICATE)
         seen.add(name)
         yield from _column_causes(version, path)
-        yield from _schema_causes_of_version(version, f"{path}.schema.openAPIV3Schema")
+        if not shared:
+            yield from _schema_causes_of_version(version, f"{path}.schema.openAPIV3Schema")
+        elif index == 0:  # one schema for all versions is the kind's own, and told once
+            where = "spec.validation" if version.get("schema") else f"{path}.schema"
+            yield from _schema_causes_of_version(version, f"{where}.openAPIV3Schema")
 
 
 def _column_causes(version: Json, path: str) -> Iterator[FieldCause]:
@@ -177,13 +185,12 @@ def _column_causes(version: Json, path: str) -> Iterator[FieldCause]:
 def _schema_causes_of_version(version: Json, path: str) -> Iterator[FieldCause]:
     raw = (version.get("schema") or {}).get("openAPIV3Schema")
     if not isinstance(raw, dict):
-        yield FieldCause(path, "Required value: schemas are required", errors.FIELD_REQUIRED)
+        yield FieldCause(path, "Required value", errors.FIELD_REQUIRED)
         return
     if raw.get("type") != "object":
-        given = errors.compact(raw.get("type") or "")
-        yield FieldCause(f"{path}.type", f"Invalid value: {given}: must be object at the root")
+        yield _root_cause(raw.get("type"), f"{path}.type")
         return
-    found = list(_schema_causes(raw, path, 0))
+    found = [*_schema_causes(raw, path, 0), *_default_causes(raw, path)]
     yield from found
     if found:
         return
@@ -191,6 +198,37 @@ def _schema_causes_of_version(version: Json, path: str) -> Iterator[FieldCause]:
         validation.compile_validator(raw, {})
     except ValueError as error:
         yield FieldCause(path, f"Invalid value: the schema does not compile: {str(error).splitlines()[0]}")
+
+
+def _root_cause(kind: Any, path: str) -> FieldCause:
+    if not kind:
+        return FieldCause(path, "Required value: must not be empty at the root", errors.FIELD_REQUIRED)
+    return FieldCause(path, f"Invalid value: {errors.compact(kind)}: must be object at the root")
+
+
+def _default_causes(raw: Any, path: str) -> Iterator[FieldCause]:
+    """Defaults that the schema itself would refuse."""
+    if not isinstance(raw, dict):
+        return
+    if "default" in raw:
+        yield from _refused_defaults(raw, f"{path}.default")
+    properties = raw.get("properties")
+    for key, child in properties.items() if isinstance(properties, dict) else ():
+        yield from _default_causes(child, f"{path}.properties[{key}]")
+    yield from _default_causes(raw.get("items"), f"{path}.items")
+    yield from _default_causes(raw.get("additionalProperties"), f"{path}.additionalProperties")
+
+
+def _refused_defaults(raw: Json, path: str) -> Iterator[FieldCause]:
+    value = copy.deepcopy(raw["default"])
+    structure.default(Compiler({}).compile(raw), value)  # what is in it may have defaults too
+    try:
+        validator = validation.compile_validator(raw, {})
+    except ValueError:
+        return  # told as what it is: a schema that does not compile
+    for cause in validation.causes(validator, value):
+        inner = "" if cause.field == "<nil>" else f".{cause.field}" if cause.field else ""
+        yield FieldCause(f"{path}{inner}", cause.message, cause.reason)
 
 
 def _schema_causes(raw: Any, path: str, depth: int) -> Iterator[FieldCause]:

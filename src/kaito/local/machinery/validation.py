@@ -95,10 +95,11 @@ def _nullable(schema: Json) -> Json:
 
 def causes(validator: jsonschema_rs.Draft4Validator, obj: Any) -> list[FieldCause]:
     """Every way in which `obj` breaks the schema, in the order of the schema."""
-    found: list[FieldCause] = []
-    for error in validator.iter_errors(obj):
-        found.extend(_causes_of(error))
-    return found
+    errors_found = list(validator.iter_errors(obj))
+    # A text of the wrong length is not looked at further.
+    sized = {tuple(one.instance_path) for one in errors_found if one.kind.name in ("minLength", "maxLength")}
+    told = (one for one in errors_found if one.kind.name != "pattern" or tuple(one.instance_path) not in sized)
+    return [cause for error in told for cause in _causes_of(error)]
 
 
 def _causes_of(error: jsonschema_rs.ValidationError) -> list[FieldCause]:
@@ -222,7 +223,7 @@ _WORDING: Final[dict[str, Callable[[str, Any, Any], FieldCause]]] = {
     "enum": _unsupported,
     "maxLength": _too_long,
     "maxItems": _too_many("items"),
-    "maxProperties": _too_many("properties"),
+    "maxProperties": _too_many("items"),
     "minimum": _body("should be greater than or equal to {}"),
     "maximum": _body("should be less than or equal to {}"),
     "exclusiveMinimum": _body("should be greater than {}"),

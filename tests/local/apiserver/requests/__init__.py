@@ -6,7 +6,7 @@ Run against the embedded server always, and against a real kube-apiserver where 
 
 from __future__ import annotations
 
-from tests.local.apiserver.requests import custom, kinds, objects, patches, verbs, watches
+from tests.local.apiserver.requests import custom, gadgets, kinds, objects, patches, verbs, watches
 from tests.local.apiserver.requests.asks import Ask
 
 SCENARIOS: dict[str, list[Ask]] = {
@@ -14,6 +14,7 @@ SCENARIOS: dict[str, list[Ask]] = {
     **patches.SCENARIOS,
     **objects.SCENARIOS,
     **custom.SCENARIOS,
+    **gadgets.SCENARIOS,
     **watches.SCENARIOS,
     **kinds.SCENARIOS,
 }
