@@ -100,11 +100,16 @@ async def grant(user: Client, objects: list[Object]) -> None:
             await user.apply(resource_of(body), body, body["metadata"].get("namespace", ""))
 
 
-async def kubeconfig_of(user: Client, cluster: Cluster, account: str, folder: Path) -> Path:
-    """As the pod's own token would be: nothing but the account's rights."""
+async def token_of(user: Client, account: str) -> str:
+    """As kubelet gets it for a pod of the account."""
     body: dict[str, Any] = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
     answer = await user.request("token", "POST", ACCOUNTS.path(NAMESPACE, account, "token"), {}, body)
-    token = msgspec.json.decode(answer)["status"]["token"]
+    return str(msgspec.json.decode(answer)["status"]["token"])
+
+
+async def kubeconfig_of(user: Client, cluster: Cluster, account: str, folder: Path) -> Path:
+    """As the pod's own token would be: nothing but the account's rights."""
+    token = await token_of(user, account)
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     for one in config["users"]:
         one["user"] = {"token": token}

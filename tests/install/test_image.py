@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -13,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from kaito.install.kinds import resource_of
+from kaito.kube.client import Client
+from tests.install.accounts import NAMESPACE, rendered, token_of
 from tests.install.rootfs import TARGET, command_in, image_environment, image_user, make_root, require_mounts, run_in
 from tests.install.test_rights import free_port
 from tests.support.cluster import Cluster
@@ -24,11 +28,6 @@ import os, pathlib
 print(os.getuid())
 pathlib.Path("/tmp/a").write_text("x")
 pathlib.Path("/opt/a").touch()
-"""
-START = """
-import os, pathlib, sys
-pathlib.Path("/tmp/config").write_text(sys.argv[1])
-os.execv(sys.argv[2], sys.argv[2:])
 """
 LIMIT = 150 * 10**6
 """Bytes of the image, compressed."""
@@ -64,26 +63,34 @@ def test_there_is_no_machine_learning_and_no_pip(root: Path) -> None:
     assert run_in(root, "python", "-c", azure).returncode == 0, "the provisioner is in the same image"
 
 
-def test_the_operator_comes_up(root: Path, cluster: Cluster) -> None:
-    """With what its pod has: a kubeconfig stands for the account's token, and /tmp is all it can write to."""
+async def test_the_operator_comes_up(root: Path, cluster: Cluster) -> None:
+    """With what its pod has: the account's token where kubelet puts it, and /tmp to write to."""
     port = free_port()
-    flags = ["--health-port", str(port), "--host", "127.0.0.1", "--nodes", "byo", "--webhook-port", str(free_port())]
-    text = cluster.kubeconfig.read_text()
-    command = ["python", "-c", START, text, f"{TARGET}/bin/kaito", "operator", *flags, "--webhook-service", ""]
-    environment = {**image_environment(), "KUBECONFIG": "/tmp/config"}
-    assert cluster.kubectl("create", "namespace", "kaito-system").returncode == 0
-    with subprocess.Popen(command_in(root, *command), stderr=subprocess.PIPE, text=True, env=environment) as started:
+    flags = ["--health-port", str(port), "--host", "127.0.0.1", "--webhook-port", str(free_port()), "--leader-election"]
+    async with Client.connect(cluster.kubeconfig, field_manager="test") as user:
+        for body in rendered():
+            resource = resource_of(body)
+            await user.apply(resource, body, body["metadata"].get("namespace", ""))
+        token = await token_of(user, "kaito-operator")
+    account = root / "var/run/secrets/kubernetes.io/serviceaccount"
+    account.mkdir(parents=True)
+    for name, text in (("token", token), ("ca.crt", cluster.ca.read_text()), ("namespace", NAMESPACE)):
+        (account / name).write_text(text)
+    where = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(cluster.port)}
+    command = command_in(root, f"{TARGET}/bin/kaito", "operator", *flags)
+    environment = {**image_environment(), **where}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as started:
         try:
-            wait_healthy(port, started)
+            await asyncio.to_thread(wait_ready, port, started)
         finally:
             started.kill()  # unshare passes no gentler signal on; it takes the operator along
 
 
-def wait_healthy(port: int, started: subprocess.Popen[str]) -> None:
+def wait_ready(port: int, started: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
                 assert answer.read() == b"ok"
                 return
         except OSError:
