@@ -215,10 +215,11 @@ def test_linear_layers_keep_a_state_and_no_cache() -> None:
 
 
 def test_a_plan_takes_less_than_50_ms() -> None:
-    started = time.perf_counter()
-    for _ in range(20):
-        serving("llama-3.3-70b-instruct", "Standard_ND96amsr_A100_v4", 131072)
-    assert (time.perf_counter() - started) / 20 < 0.05
+    """Of the processor: how long others make it wait is not the plan's affair."""
+    started = time.process_time()
+    for context in range(2048, 2068):  # answers are kept, so none is asked twice
+        serving("llama-3.3-70b-instruct", "Standard_ND96amsr_A100_v4", context)
+    assert (time.process_time() - started) / 20 < 0.05
 
 
 def test_a_4_bit_base_is_refused_where_the_gpus_cannot() -> None:

@@ -132,7 +132,7 @@ def advice(one: Workspace, name: str) -> list[str]:
     found, type_ = model(name), type_of(one.resource.instanceType)
     request = read_request(one, found)
     estimate = estimate_request(request, found, type_)
-    return [*advise(one, found, type_, request, estimate), *remarks(type_, estimate)]
+    return [*advise(one, found, type_, request, estimate), *remarks(found, type_, request, estimate)]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,12 @@ def advice(one: Workspace, name: str) -> list[str]:
             {"resource__instanceType": "Standard_NC96ads_A100_v4", "inference__preset__name": "llama-3.3-70b-instruct"},
             "is gated: name a Secret with HF_TOKEN",
             id="a gated model",
+        ),
+        pytest.param(
+            INFERENCE,
+            {"resource__instanceType": "Standard_NC48ads_A100_v4", "inference__preset__name": "llama-3.3-70b-instruct"},
+            "with gpu-memory-utilization: 0.95 in its config one node does, up to 39896 tokens",
+            id="a little more memory would do",
         ),
         pytest.param(
             TUNING,

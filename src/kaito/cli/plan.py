@@ -135,7 +135,7 @@ def _planned(
     text, missing = _config(workspace, model, world)
     request = read_request(workspace, model, text, options.context)
     estimate = estimate_request(request, model, instance)
-    extra = [*advise(workspace, model, instance, request, estimate), *remarks(instance, estimate)]
+    extra = [*advise(workspace, model, instance, request, estimate), *remarks(model, instance, request, estimate)]
     others = alternatives(instance, instance_types().values(), _estimator(request, model), region=region)
     return Plan(
         workspace,

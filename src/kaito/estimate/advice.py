@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from kaito.api.workspace import (
     ANNOTATION_BYPASS_CHECKS,
@@ -11,8 +12,13 @@ from kaito.api.workspace import (
 )
 from kaito.catalog.instances import InstanceType, find_instance_type
 from kaito.catalog.models import Model, find_model
+from kaito.estimate.hardware import VLLM_ENGINE
 from kaito.estimate.request import Request, estimate_request, read_request, served_after
 from kaito.estimate.result import Estimate, in_words
+from kaito.estimate.serving import plan_serving
+
+TIGHT = 0.95
+"""The most of a GPU's memory that vLLM is commonly given."""
 
 
 def advise(
@@ -35,11 +41,22 @@ def advise(
     yield from _after_tuning(workspace, model, instance, request, estimate)
 
 
-def remarks(instance: InstanceType, estimate: Estimate) -> Iterator[str]:
+def remarks(model: Model, instance: InstanceType, request: Request, estimate: Estimate) -> Iterator[str]:
     """What is worth a line in a plan, and not one at every apply."""
     if instance.note:
         yield f"{instance.name}: {instance.note}"
     yield from estimate.notes
+    yield from _tighter(model, instance, request, estimate)
+
+
+def _tighter(model: Model, instance: InstanceType, request: Request, estimate: Estimate) -> Iterator[str]:
+    """What a practitioner tries before paying for more nodes: less memory left free."""
+    if request.serving is None or request.serving.utilization >= TIGHT or estimate.engine != VLLM_ENGINE:
+        return
+    other = plan_serving(model, instance, replace(request.serving, utilization=TIGHT))
+    if other.fits and (not estimate.fits or other.nodes < estimate.nodes):
+        nodes = "one node does" if other.nodes == 1 else f"{other.nodes} nodes do"
+        yield f"with gpu-memory-utilization: {TIGHT} in its config {nodes}, up to {other.longest_context} tokens"
 
 
 def _gated(workspace: Workspace, model: Model) -> Iterator[str]:
