@@ -1,11 +1,11 @@
 """A real step of a small model in a process of its own; prints what it took as one JSON line. Run by test_measured.
 
-On a CPU the peak is the resident size; `framework` is the peak after a tiny model went through the same steps. On a GPU
+On a CPU the peak is the resident size; `framework` is that size after a tiny model went through the same steps. On a GPU
 the peak is torch's own count of allocated bytes, without the CUDA context.
 """
 
+import gc
 import json
-import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -27,9 +27,23 @@ TINY = {
 
 
 def peak(device: str) -> int:
+    """The most since the last `reset`."""
+    return int(torch.cuda.max_memory_allocated()) if device == "cuda" else _status("VmHWM")
+
+
+def reset(device: str) -> int:
+    """From here on the peak is counted. Returns what is taken now: what imports took for a moment is not the step's."""
+    gc.collect()
     if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        torch.cuda.reset_peak_memory_stats()
+        return 0
+    Path("/proc/self/clear_refs").write_text("5")  # the kernel's way to begin the peak anew
+    return _status("VmRSS")
+
+
+def _status(name: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024
 
 
 def tune(model: Any, batch: int, length: int, *, checkpointing: bool, rank: int, device: str) -> None:
@@ -92,6 +106,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     given = json.loads(sys.argv[1])
     run(given, TINY, 1, 16)
-    before = 0 if given["device"] == "cuda" else peak("cpu")
+    before = reset(given["device"])
     run(given, given["shape"], given["batch"], given["length"])
     print(json.dumps({"framework": before, "peak": peak(given["device"])}))

@@ -165,7 +165,8 @@ def _results(plan: Plan) -> Iterator[list[str]]:
     if estimate.requests_at_once:
         yield ["requests at once", f"{estimate.requests_at_once} of {estimate.context} tokens each"]
     if estimate.batch_size and plan.request and plan.request.tuning:
-        yield ["largest batch", f"{estimate.batch_size} rows of {plan.request.tuning.length} tokens"]
+        each = " on each GPU" if plan.instance.gpu_count > 1 else ""
+        yield ["largest batch", f"{estimate.batch_size} rows of {plan.request.tuning.length} tokens{each}"]
 
 
 def _costs(plan: Plan, tokens: int | None) -> Iterator[list[str]]:

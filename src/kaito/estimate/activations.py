@@ -50,13 +50,14 @@ def forward_bytes(figures: Figures, tokens: int, *, tensor: int = 1, number_byte
     return tokens * max(feed_forward, attention) * number_bytes
 
 
-def kept_bytes(figures: Figures, tokens: int, *, rank: int, number_bytes: int = 2) -> int:
+def kept_bytes(figures: Figures, tokens: int, *, rank: int, number_bytes: int = 2, quantized: bool = False) -> int:
     """What the backward of one layer keeps, with adapters on every linear layer of a frozen model.
 
     The residual before each of the two norms and the normed tensors; queries, keys and values after rotation and the
     attention's output twice (as flash attention and as the output projection keep it); gate, its activation, up, and
-    their product; and what each adapter's narrow side puts out. In 16 bit the norms keep a 32-bit copy, and the inputs
-    are cast once for each of q, k, v and of gate, up, since adapters are kept in 32 bit.
+    their product; and what each adapter's narrow side puts out. In 16 bit a norm keeps a 32-bit copy, and the inputs
+    are cast once for each of q, k, v and of gate, up, since adapters are kept in 32 bit. On a quantized base the stream
+    between the layers is of 32 bit, and so are gate, up and their product: 14 bytes of the inner width in place of 8.
     """
     hidden, inner = hidden_size(figures), inner_size(figures)
     query, key_value = query_size(figures), key_value_size(figures)
@@ -64,7 +65,7 @@ def kept_bytes(figures: Figures, tokens: int, *, rank: int, number_bytes: int = 
     upcast = 0
     if number_bytes == 2:
         numbers += 3 * hidden
-        upcast = 2 * hidden * 4
+        upcast = hidden * 4 + (6 * inner if quantized else 0)
     return tokens * (numbers * number_bytes + upcast)
 
 

@@ -69,8 +69,6 @@ def tuning_notes(model: Model, instance: InstanceType, bits: int) -> Iterator[st
     figures, capability = model.figures, instance.compute_capability
     if not is_nvidia(instance):
         yield _other_vendor(instance)
-    if instance.gpu_count > 1:
-        yield f"tuning uses one of the {instance.gpu_count} GPUs"
     if capability is not None and capability < BF16:
         yield "the GPUs have no bfloat16: training runs in float16"
     if model.quantization == "mxfp4":

@@ -35,7 +35,7 @@ class Estimate(msgspec.Struct, frozen=True):
     requests_at_once: int = 0
     """Requests of the context asked for that fit at the same time; 0 where not known."""
     batch_size: int = 0
-    """Tuning: the largest batch that fits on one GPU; 0 where not known."""
+    """Tuning: the largest batch that fits on each GPU; 0 where not known."""
     tokens_per_second: float = 0.0
     """Tuning: from the model's FLOPs, the GPU's data sheet and a stated efficiency; 0 where not known."""
     context: int = 0

@@ -1,4 +1,4 @@
-"""LoRA and QLoRA on one GPU: what frozen base, adapter, optimizer and activations take, and how fast it goes."""
+"""LoRA and QLoRA on each GPU of a node: what base, adapter, optimizer and activations take, and how fast it goes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TuningSettings:
 
 @dataclass(frozen=True)
 class TuningMemory:
-    """Bytes on the one GPU."""
+    """Bytes on each GPU."""
 
     base: int
     adapter: int
@@ -98,13 +98,14 @@ def _kept(figures: Figures, settings: TuningSettings, tokens: int, number_bytes:
     The largest moment is either the loss, when all is kept and a tile of logits exists, or the backward of a layer.
     With checkpointing one tensor of hidden size per layer is kept, and one layer at a time is computed again.
     """
-    layers = figures.layers or 0
-    one = activations.kept_bytes(figures, tokens, rank=settings.rank, number_bytes=number_bytes)
+    layers, quantized = figures.layers or 0, settings.base_bits < 16
+    stream_bytes = 4 if quantized else number_bytes
+    one = activations.kept_bytes(figures, tokens, rank=settings.rank, number_bytes=number_bytes, quantized=quantized)
     mask, own_mask = _masks(settings, tokens, number_bytes)
     one += own_mask
-    back = activations.backward_bytes(figures, tokens, number_bytes=number_bytes) + _dequantized(figures, settings)
+    back = activations.backward_bytes(figures, tokens, number_bytes=stream_bytes) + _dequantized(figures, settings)
     if settings.checkpointing:
-        return mask + layers * tokens * activations.hidden_size(figures) * number_bytes, one + back
+        return mask + layers * tokens * activations.hidden_size(figures) * stream_bytes, one + back
     return mask + layers * one, back
 
 
@@ -196,7 +197,9 @@ def estimate_tuning(
     length: int = DEFAULT_LENGTH,
     settings: TuningSettings | None = None,
 ) -> Estimate:
-    """Whether `model` can be tuned on one GPU of `instance`, with the largest batch of `length` tokens.
+    """Whether `model` can be tuned on the GPUs of an `instance`, with the largest batch of `length` tokens on each.
+
+    The `tune` step runs once on each GPU of the node (distributed data parallel), so memory is that of one.
 
     `settings` say more than the method: batch, checkpointing, 8 bits. Without them one sequence at a time has to fit.
     """
@@ -230,7 +233,7 @@ def _estimate(
         gpus_per_node=instance.gpu_count,
         tensor_parallel=1,
         pipeline_parallel=1,
-        data_parallel=1,
+        data_parallel=instance.gpu_count,
         weights_bytes=memory.base,
         kv_cache_bytes=0,
         overhead_bytes=memory.total - memory.base,
@@ -241,7 +244,7 @@ def _estimate(
         base,
         usable_bytes=usable,
         batch_size=max(1, batch) if fits else 0,
-        tokens_per_second=tokens_per_second(figures, instance, checkpointing=asked.checkpointing),
+        tokens_per_second=instance.gpu_count * tokens_per_second(figures, instance, checkpointing=asked.checkpointing),
         parts={
             "base": memory.base,
             "adapter": memory.adapter,
@@ -262,7 +265,7 @@ def _why(
     batch: int,
 ) -> str:
     at = f"a batch of {asked.batch} x {asked.length}" if asked.batch > 1 else f"{asked.length}"
-    what = f"{method} of {model.name} at {at} tokens needs {in_words(memory.total)} on one GPU"
+    what = f"{method} of {model.name} at {at} tokens needs {in_words(memory.total)} on each GPU"
     has = f"{instance.name} has {in_words(usable)} usable"
     if memory.total <= usable:
         return f"{what}; {has}, room for a batch of {max(1, batch)}"
