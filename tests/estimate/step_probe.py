@@ -1,7 +1,7 @@
 """A real step of a small model in a process of its own; prints what it took as one JSON line. Run by test_measured.
 
-On a CPU the peak is the resident size; `framework` is that size after a tiny model went through the same steps. On a GPU
-the peak is torch's own count of allocated bytes, without the CUDA context.
+On a CPU the peak is the resident size; `framework` is that size after a tiny model went through the same steps. On a
+GPU the peak is torch's own count of allocated bytes, without the CUDA context.
 """
 
 import gc
