@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from kaito.runtime.errors import InputError
+from kaito.runtime.model.main import find_builtin
 from kaito.runtime.progress import Progress
-from kaito.runtime.serve.engines.base import Generation, Sampling
+from kaito.runtime.serve.engines.base import Form, Generation, Sampling
 from kaito.runtime.serve.engines.builtin.engine import BuiltinEngine, BuiltinOptions
+from kaito.runtime.serve.engines.builtin.guide import Guides
 from kaito.runtime.serve.engines.builtin.packed import Int8Linear, PackedLinear, can_pack
+from kaito.runtime.serve.engines.builtin.sampling import Sampler, choose_all
 from kaito.runtime.serve.engines.choose import builtin_options
 from kaito.runtime.serve.settings import read_settings
 from kaito.runtime.step import Step
@@ -70,6 +74,27 @@ async def test_a_context_that_does_not_fit_is_cut_but_not_a_wish(tmp_path: Path)
     await engine.stop()
     with pytest.raises(InputError, match="MiB for keys and values"):
         await BuiltinEngine(BuiltinOptions(folder, "m", kv_bytes=50 * 512, threads=1, max_length=200)).start()
+
+
+@pytest.mark.parametrize(
+    ("size", "ends"),
+    [(2048, ()), (100, (4,)), (2048, (4, 5000)), (4096, (4, 0))],
+    ids=["no end", "small", "far", "padded"],
+)
+def test_forms_for_vocabularies_of_every_size(size: int, ends: tuple[int, ...]) -> None:
+    """Models may have no end token, more rows than tokens, or fewer."""
+    tokenizer = AutoTokenizer.from_pretrained(find_builtin(MODEL))
+    guide = Guides(tokenizer, size, frozenset(ends)).make(Form("json", '{"type": "boolean"}', "response_format"))
+    sampler = Sampler(Sampling(max_tokens=9, guide=guide), (), frozenset(ends))
+    text = ""
+    for _ in range(9):
+        logits = torch.zeros(1, max(size, 2048))
+        (choice,) = choose_all(logits, [sampler])
+        sampler.note(choice.token)
+        text += tokenizer.decode([choice.token], skip_special_tokens=True)
+        if sampler.is_done:
+            break
+    assert text in ("true", "false")
 
 
 def test_another_quantization_is_refused(tmp_path: Path) -> None:

@@ -70,8 +70,12 @@ class Guides:
 
         with self._lock:
             if self._table is None:
+                size = max(self._size, len(self._tokenizer))
+                ends = sorted(end for end in self._ends if end < len(self._tokenizer))
+                if not ends:  # the table wants one; once it comes, the form is complete and the answer ends
+                    ends = [self._tokenizer.eos_token_id or 0]
                 try:
-                    self._table = from_tokenizer(self._tokenizer, n_vocab=self._size, eos_token=sorted(self._ends))
+                    self._table = from_tokenizer(self._tokenizer, n_vocab=size, eos_token=ends)
                 except ValueError as error:
                     raise InvalidRequest(
                         f"{form.field} is not built for this model's tokenizer ({error}); leave it out", form.field
