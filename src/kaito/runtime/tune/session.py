@@ -33,7 +33,7 @@ from kaito.runtime.tune.launch import OUT_OF_MEMORY
 from kaito.runtime.tune.memory import plan_memory
 from kaito.runtime.tune.model import load_model, load_tokenizer, lora_config, save_adapter
 from kaito.runtime.tune.observe import Observer
-from kaito.runtime.tune.ranks import is_first
+from kaito.runtime.tune.ranks import any_rank, is_first, join, least
 from kaito.runtime.tune.remote import VARIABLE, CheckpointPusher
 from kaito.runtime.tune.report import Run, make_report, write_report
 from kaito.runtime.tune.request import TuneRequest
@@ -71,6 +71,7 @@ def train(step: Step, request: TuneRequest) -> Mapping[str, Any]:
     device, warning = find_device(request.config.model.dtype or request.config.model.torch_dtype)
     if warning:
         step.say("config warning", warning=warning)
+    join(int(step.environ.get("WORLD_SIZE") or 1), is_cuda=device.is_cuda)
     transformers.set_seed(int(request.config.training.get("seed", 42)))
     step.progress.running("reading the data")
     tokenizer = load_tokenizer(request.model, request.config.model)
@@ -188,6 +189,13 @@ def _as_before(request: TuneRequest, batches: Batches) -> Batches:
     return Batches(*before, checkpointing=True)
 
 
+def _agreed(batches: Batches) -> Batches:
+    """One plan for all processes: that of the GPU with the least room."""
+    size = least(batches.size)
+    (checkpointing,) = any_rank(batches.checkpointing)
+    return Batches(size, batches.size * batches.accumulate // size, checkpointing)
+
+
 def _planned_batches(request: TuneRequest, device: Device, model: Any, rows: Tokenized) -> Batches:
     """As the config says; on a GPU what it leaves open is found by what fits into the memory that is free."""
     given = request.config.training
@@ -208,17 +216,19 @@ def _attempt(
     speed_up_frozen_layers(model, device)
     peft_config = lora_config(request.config.lora, model)
     batches = batches or _planned_batches(request, device, model, rows)
-    batches = _as_before(request, batches)
+    batches = _agreed(_as_before(request, batches))
     step.progress.update(batch=batches.size, accumulate=batches.accumulate)
     arguments = training_arguments(
         request.config.training, device, request.checkpoints, has_eval=bool(held.rows), batches=batches
     )
     trainer = make_trainer(model, tokenizer, peft_config, arguments, rows, held)
-    with Watchdog(step) as watchdog:
-        observer = Observer(
-            step, device, lambda: trainer._total_train_tokens, request.output / "progress.json", alive=watchdog.alive
-        )
-        if is_first():
+    watchdog = Watchdog(step)
+    observer = Observer(
+        step, device, lambda: trainer._total_train_tokens, request.output / "progress.json", alive=watchdog.alive
+    )
+    with contextlib.ExitStack() as stack:
+        if is_first():  # the others stand still when it does, and it can tell
+            stack.enter_context(watchdog)
             trainer.add_callback(observer)
         every = step.number("KAITO_CHECKPOINT_SECONDS", EVERY)
         trainer.add_callback(Checkpoints(request.identity, batches, step.stop, every, saved=saved))
