@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.local.apiserver.compare import fill
+from tests.local.apiserver.requests import kinds
 from tests.local.apiserver.requests.asks import CRDS, WIDGET_CRD, cm, deployment, pod, service, widget
 from tests.support.cluster import Cluster
 
@@ -26,6 +28,12 @@ CREATES = {
     "/apis/example.com/v1/namespaces/default/widgets": widget("fuzz", size=1, any={"a": 1}),
     CRDS: {**WIDGET_CRD, "metadata": {"name": "fuzz.example.com"}},
 }
+EVERY_KIND = [
+    (fill(ask.path, {"ns": "default"}), json.loads(fill(ask.body, {"ns": "default"})))
+    for scenario in kinds.SCENARIOS.values()
+    for ask in scenario
+    if ask.method == "POST"
+]
 TYPES = st.sampled_from(
     ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "text/plain", "", "a/b;c=d"]
 )
@@ -112,10 +120,13 @@ def test_noise(client: Client, path: str, body: bytes, media: str) -> None:
 
 
 @fuzzed
-@given(path=st.sampled_from(list(CREATES)), where=PATHS, value=JSON)
-def test_objects_with_one_part_wrong(client: Client, path: str, where: list[int], value: Any) -> None:
-    body = mutate({**CREATES[path]}, where, value)
-    check(*client.send("POST", f"{path}?dryRun=All", json.dumps(body).encode(), "application/json"))
+@given(create=st.sampled_from([*CREATES.items(), *EVERY_KIND]), where=PATHS, value=JSON)
+def test_objects_with_one_part_wrong(
+    client: Client, create: tuple[str, dict[str, Any]], where: list[int], value: Any
+) -> None:
+    path, body = create
+    wrong = mutate({**body}, where, value)
+    check(*client.send("POST", f"{path}?dryRun=All", json.dumps(wrong).encode(), "application/json"))
 
 
 @fuzzed
