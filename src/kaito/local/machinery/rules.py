@@ -191,7 +191,7 @@ class RuleSet:
     def evaluate(self, obj: Json, old: Json | None) -> list[FieldCause]:
         if not self.found:
             return []
-        return list(self._visit(self._root, obj, _ABSENT if old is None else old, ""))
+        return list(self._visit(self._root, _as_seen(obj), _ABSENT if old is None else _as_seen(old), ""))
 
     def _visit(self, node: Node, value: Any, old: Any, path: str) -> Iterator[FieldCause]:
         if value is None or not self._reaching[id(node)]:
@@ -216,6 +216,14 @@ class RuleSet:
             cause = rule.check(value, scope, path, kind)
             if cause is not None:
                 yield cause
+
+
+def _as_seen(obj: Json) -> Json:
+    """Rules see no more of an object's metadata than its names, as in Kubernetes. The rest is large, and costs time."""
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict):
+        return obj
+    return {**obj, "metadata": {name: metadata[name] for name in ("name", "generateName") if name in metadata}}
 
 
 def _previous(node: Node, item: Any, old: Any) -> Any:
