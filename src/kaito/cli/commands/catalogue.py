@@ -42,6 +42,25 @@ Types = Annotated[
         "--instance-types", help=f"A CSV or YAML file of your own types; also ${OWN_TYPES}.", show_default=False
     ),
 ]
+Region = Annotated[str, typer.Option("--region", help="Prices of this region.", show_default=False)]
+ContextLength = Annotated[
+    int | None,
+    typer.Option("--context-length", min=1, help="Tokens of one request, for serving.", show_default=False),
+]
+Tokens = Annotated[int | None, typer.Option("--tokens", min=1, help="Tokens of the training data.", show_default=False)]
+ModelFolder = Annotated[
+    Path | None, typer.Option("--model-folder", help="A folder with the model's config and weights.")
+]
+ModelImage = Annotated[
+    str,
+    typer.Option(
+        "--model-image", help="An OCI artifact with the model's files, each a layer of its own.", show_default=False
+    ),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing of models that are not known.")]
+FromCluster = Annotated[
+    bool, typer.Option("--cluster", help="Read nodes and the ConfigMaps that are named from the cluster.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -127,7 +146,7 @@ def skus(
         str, typer.Argument(help="One instance type.", show_default=False, autocompletion=complete_instance_types)
     ] = "",
     cloud: Annotated[str, typer.Option(help="azure, aws, gcp or arc.", show_default=False)] = "",
-    region: Annotated[str, typer.Option("--region", help="Prices of this region.", show_default=False)] = "",
+    region: Region = "",
     output: Output = "text",
     instance_types_file: Types = None,
 ) -> None:
@@ -161,29 +180,15 @@ def _nearest(names: list[str]) -> str:
 
 def plan(
     filename: Files,
-    context_length: Annotated[
-        int | None,
-        typer.Option("--context-length", min=1, help="Tokens of one request, for serving.", show_default=False),
-    ] = None,
-    tokens: Annotated[
-        int | None, typer.Option("--tokens", min=1, help="Tokens of the training data.", show_default=False)
-    ] = None,
-    region: Annotated[str, typer.Option("--region", help="Prices of this region.", show_default=False)] = "",
+    context_length: ContextLength = None,
+    tokens: Tokens = None,
+    region: Region = "",
     output: Output = "text",
     instance_types_file: Types = None,
-    model_folder: Annotated[
-        Path | None, typer.Option("--model-folder", help="A folder with the model's config and weights.")
-    ] = None,
-    model_image: Annotated[
-        str,
-        typer.Option(
-            "--model-image", help="An OCI artifact with the model's files, each a layer of its own.", show_default=False
-        ),
-    ] = "",
-    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing of models that are not known.")] = False,
-    cluster: Annotated[
-        bool, typer.Option("--cluster", help="Read nodes and the ConfigMaps that are named from the cluster.")
-    ] = False,
+    model_folder: ModelFolder = None,
+    model_image: ModelImage = "",
+    offline: Offline = False,
+    cluster: FromCluster = False,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
