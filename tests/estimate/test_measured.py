@@ -32,8 +32,8 @@ KEYS = (
 GROUPED = dict(zip(KEYS, (4096, 256, 704, 2, 8, 2), strict=True))
 WORDY = dict(zip(KEYS, (65536, 128, 352, 2, 4, 4), strict=True))
 WIDE = dict(zip(KEYS, (4096, 512, 2048, 2, 8, 8), strict=True))
-SMALL = dict(zip(KEYS, (8192, 512, 1408, 8, 8, 8), strict=True))
-MIDDLE = dict(zip(KEYS, (16384, 768, 2048, 8, 12, 4), strict=True))
+SMALL = dict(zip(KEYS, (32768, 512, 1408, 8, 8, 8), strict=True))
+MIDDLE = dict(zip(KEYS, (32768, 768, 2048, 8, 12, 4), strict=True))
 LARGER = dict(zip(KEYS, (32000, 2048, 5632, 22, 32, 4), strict=True))
 LARGE = dict(zip(KEYS, (32000, 4096, 11008, 32, 32, 32), strict=True))
 WITHIN = 0.10
@@ -120,10 +120,10 @@ def test_by_every_tensor(job: str, shape: dict[str, int], batch: int, length: in
 @pytest.mark.parametrize(
     ("job", "shape", "batch", "length", "checkpointing"),
     [
-        pytest.param("lora", SMALL, 2, 256, False, id="lora 34M"),
-        pytest.param("lora", MIDDLE, 4, 256, True, id="lora 75M, checkpointing"),
-        pytest.param("serve", SMALL, 4, 1024, False, id="serving 34M"),
-        pytest.param("serve", MIDDLE, 4, 1024, False, id="serving 75M, grouped heads"),
+        pytest.param("lora", SMALL, 2, 256, False, id="lora 59M"),
+        pytest.param("lora", MIDDLE, 4, 256, True, id="lora 101M, checkpointing"),
+        pytest.param("serve", SMALL, 4, 1024, False, id="serving 59M"),
+        pytest.param("serve", MIDDLE, 4, 1024, False, id="serving 101M, grouped heads"),
     ],
 )
 def test_on_a_cpu(job: str, shape: dict[str, int], batch: int, length: int, checkpointing: bool) -> None:
@@ -135,7 +135,7 @@ def test_on_a_cpu(job: str, shape: dict[str, int], batch: int, length: int, chec
 
 @pytest.mark.gpu
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [MIDDLE, LARGER, LARGE], ids=["75M", "1.1B", "6.7B"])
+@pytest.mark.parametrize("shape", [MIDDLE, LARGER, LARGE], ids=["101M", "1.1B", "6.7B"])
 @pytest.mark.parametrize("job", ["lora", "qlora", "serve"])
 def test_on_a_gpu(job: str, shape: dict[str, int], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
