@@ -27,8 +27,10 @@ HINTS = {
 def is_stuck(pod: Pod, now: datetime) -> bool:
     """It was given a node a while ago, and none of its containers has ever been more than waiting."""
     status = pod.status
+    if status.phase != "Pending" or pod.metadata.deletionTimestamp:
+        return False  # the most of thousands, so nothing is done before
     scheduled = find(status.conditions, "PodScheduled")
-    if pod.metadata.deletionTimestamp or status.phase != "Pending" or scheduled is None or scheduled.status != "True":
+    if scheduled is None or scheduled.status != "True":
         return False
     containers = (*status.initContainerStatuses, *status.containerStatuses)
     if any(c.state.running or c.state.terminated or c.lastState.terminated for c in containers):
