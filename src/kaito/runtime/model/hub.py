@@ -24,6 +24,7 @@ POLL_INTERVAL = 1.0  # seconds between two looks at how much has come
 AT_ONCE = 4  # files
 CACHE = ".cache"  # where the client keeps what it needs to go on after a break
 PATIENCE = 20  # seconds for an answer
+READ_TIMEOUT = 60  # seconds without a byte; the client's own ten are few on a busy node
 NO_TOKEN = "give modelAccessSecret with HF_TOKEN"  # noqa: S105 - what to do, not a password
 
 
@@ -44,6 +45,7 @@ def download(step: Step, repository: str, revision: str, target: Path) -> str:
     from huggingface_hub import HfApi, constants
 
     constants.HF_HUB_DISABLE_PROGRESS_BARS = True
+    constants.HF_HUB_DOWNLOAD_TIMEOUT = READ_TIMEOUT
     token = step.environ.get("HF_TOKEN") or None
     api = HfApi(endpoint=step.environ.get("HF_ENDPOINT") or None, token=token or False)
     with _in_words(f"{repository} at revision {revision}", repository, has_token=token is not None):
