@@ -11,7 +11,7 @@ import pytest
 
 from kaito.runtime.errors import InputError
 from kaito.runtime.tune.launch import supervise, wanted_processes
-from tests.runtime.tiny import chats, make_model
+from tests.runtime.tiny import chats
 from tests.runtime.tune.runs import (
     adapter,
     environment,
@@ -24,11 +24,6 @@ from tests.runtime.tune.runs import (
 )
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def setting(root: Path, model: Path, processes: int, batch: int, **more: str) -> dict[str, str]:

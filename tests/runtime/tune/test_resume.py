@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.tiny import chats, make_model
+from tests.runtime.tiny import chats
 from tests.runtime.tune.runs import (
     adapter,
     environment,
@@ -24,11 +24,6 @@ from tests.runtime.tune.runs import (
 
 pytestmark = pytest.mark.slow
 STEPS = 60
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def setting(root: Path, model: Path, method: str) -> dict[str, str]:

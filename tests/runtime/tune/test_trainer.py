@@ -24,11 +24,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model") / "tiny")
-
-
 def step(root: Path, model: Path, sections: dict[str, Any], rows: Any = None, held: Any = (), **variables: str) -> Step:
     data = write_data(root / "data", chats(12) if rows is None else rows, held)
     config = write_config(root / "config.yaml", **sections)
