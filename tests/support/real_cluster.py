@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from tests.support.cluster import ApiEndpoint
 
+from kaito.local.up import tether
+
+TETHER = Path(tether.__file__)
 LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
 START_SECONDS = 120.0
 """A busy machine starts a kube-apiserver in 10 to 40 s."""
@@ -84,9 +88,8 @@ class RealCluster(ApiEndpoint):
         return [process.pid for process in self._processes]
 
     def stop(self) -> None:
-        for process in reversed(self._processes):
+        for process in reversed(self._processes):  # the server first: without its etcd it does not end by itself
             process.terminate()
-        for process in reversed(self._processes):
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
@@ -139,7 +142,10 @@ class RealCluster(ApiEndpoint):
 
     def _run(self, program: str, *flags: str) -> None:
         with (self.home / f"{program}.log").open("wb") as output:
-            process = subprocess.Popen([str(self._programs / program), *flags], stdout=output, stderr=output)
+            # Both die with the tests, however those end.
+            leash = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid())]
+            command = [*leash, str(self._programs / program), *flags]
+            process = subprocess.Popen(command, stdout=output, stderr=output)
         self._processes.append(process)
 
     def _is_ready(self) -> bool:
