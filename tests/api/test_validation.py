@@ -61,6 +61,7 @@ GOOD: dict[str, tuple[dict[str, Any], Change]] = {
         INFERENCE,
         {"resource.instanceType": "Standard_New", **annotation(bypass_resource_checks="")},
     ),
+    "an Azure type newer than the catalogue": (INFERENCE, {"resource.instanceType": "Standard_NC128xl_Z900_v9"}),
     "template on a type of unknown GPUs": (INFERENCE, {**template(), "resource.instanceType": "Standard_D4s_v5"}),
     "template": (INFERENCE, template()),
     "count of 4 for inference": (INFERENCE, {"resource.count": 4}),
@@ -479,6 +480,13 @@ def test_warned(change: Change, words: str) -> None:
     told = warnings(decode(changed(INFERENCE, change)))
     assert len(told) == 1
     assert words in told[0]
+
+
+def test_a_type_that_is_not_known_is_warned_of_where_a_model_has_to_fit() -> None:
+    new = {"resource.instanceType": "Standard_NC128xl_Z900_v9"}
+    assert any("whether the model fits" in one for one in warnings(decode(changed(INFERENCE, new)), rules()))
+    assert warnings(decode(changed(INFERENCE, {**template(), **new})), rules()) == []
+    assert warnings(decode(INFERENCE), rules()) == []
 
 
 def test_a_profile_of_no_known_gpu_is_warned_of() -> None:

@@ -75,6 +75,10 @@ MIG_MEMORY = {
 """GB by the number of slices: of A30, A100, H100, GH200, H200 and B200, as NVIDIA's MIG guide lists them."""
 MIG_PROFILE = re.compile(r"(?P<slices>[1-9]\d*)g\.(?P<memory>\d+(\.\d+)?)gb\Z")
 
+AZURE_SERIES = re.compile(r"standard_[nd][a-z]*\d[a-z\d_-]*\Z", re.IGNORECASE)
+SLIP = 0.85
+"""How alike two names are of which one is the other misspelt."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -181,8 +185,15 @@ def _instance_type(workspace: Workspace, rules: Rules) -> Iterator[Fault]:
     if not name:
         hint = "Name a machine type with GPUs, such as Standard_NC24ads_A100_v4."
         yield Fault(where, "no instance type is given", hint, "InvalidInstanceType")
-    elif not rules.is_instance_type(name) and _needs_known_type(workspace):
+    elif not rules.is_instance_type(name) and _needs_known_type(workspace) and not _is_new_on_azure(name, rules):
         yield _unknown(where, "instance type", name, rules.nearest_instance_types(name), "UnknownInstanceType")
+
+
+def _is_new_on_azure(name: str, rules: Rules) -> bool:
+    """A name of Azure's N and D series that KAITO admits unseen; one that looks like a slip is not taken for new."""
+    nearest = [known.lower() for known in rules.nearest_instance_types(name)]
+    is_slip = difflib.get_close_matches(name.lower(), nearest, n=1, cutoff=SLIP)
+    return AZURE_SERIES.match(name) is not None and not is_slip
 
 
 def _needs_known_type(workspace: Workspace) -> bool:
@@ -302,9 +313,13 @@ def _unknown(where: str, what: str, name: str, nearest: Sequence[str], reason: s
     return Fault(where, f'unknown {what} "{name}"', hint, reason)
 
 
-def warnings(workspace: Workspace) -> list[str]:
-    """What is accepted and not acted on, or changed on the way: one sentence each."""
+def warnings(workspace: Workspace, rules: Rules | None = None) -> list[str]:
+    """What is accepted and not acted on, not checked, or changed on the way: one sentence each."""
     found = []
+    name = workspace.resource.instanceType
+    has_model = workspace.tuning is not None or (workspace.inference is not None and workspace.inference.preset)
+    if rules is not None and has_model and rules.node_mode != "byo" and not rules.is_instance_type(name):
+        found.append(f'resource.instanceType: "{name}" is not in the catalogue; whether the model fits is not checked')
     reserved = sorted(RESERVED_LABELS & workspace.resource.labelSelector.matchLabels.keys())
     if reserved:
         found.append(f"resource.labelSelector.matchLabels: {', '.join(reserved)} is reserved and left out")

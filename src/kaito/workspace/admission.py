@@ -56,7 +56,7 @@ def workspace_webhook(client: Client, settings: Settings, now: Callable[[], date
             cause = await look_up(client, settings, new, old, now())
             told = [f"{_place_of(cause, new)}: {cause.text}"] if cause else []
         advice = [] if told or settings.node_mode == "byo" else admission_advice(new)
-        return Verdict(told, [*warnings(new), *advice])
+        return Verdict(told, [*warnings(new, rules), *advice])
 
     return Webhook(WEBHOOK_NAME, WEBHOOK_PATH, GROUP, VERSIONS, "workspaces", review)
 
