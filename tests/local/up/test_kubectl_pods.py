@@ -6,7 +6,6 @@ Logs, exec, attach, cp, port-forward, run, rollouts and what describes them, wit
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import pty
@@ -14,7 +13,6 @@ import re
 import select
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.local.apiserver.test_kubectl import NOISE, kubectls, matches
-from tests.local.up.machines import UpMachine, until
+from tests.local.up.machines import UpMachine
 from tests.support.cluster import kubectl_path
 
 pytestmark = [pytest.mark.tools, pytest.mark.xdist_group("up")]
@@ -175,7 +173,11 @@ def test_cp_there_and_back(machine: UpMachine, kubectl: str, tmp_path: Path) -> 
 
 
 def test_port_forward(machine: UpMachine, kubectl: str) -> None:
-    call(machine, kubectl, "run", "web", "--image", "test/python", "--port", "8000", "--", "-m", "http.server", "8000")
+    # Newer kubectls give up at the first connection that the pod refuses, so it is ready only once it listens.
+    probe = {"tcpSocket": {"port": 8000}, "periodSeconds": 1, "failureThreshold": 1}
+    serve = {"name": "web", "image": "test/python", "args": ["-m", "http.server", "8000"], "readinessProbe": probe}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": {"containers": [serve]}}
+    call(machine, kubectl, "apply", "-f", "-", stdin=json.dumps(pod))
     call(machine, kubectl, "wait", "--for", "condition=Ready", "pod/web", "--timeout", "60s")
     forward = [kubectl, "port-forward", "pod/web", ":8000"]
     with subprocess.Popen(forward, stdout=subprocess.PIPE, text=True, env=environment(machine)) as process:
@@ -184,19 +186,11 @@ def test_port_forward(machine: UpMachine, kubectl: str) -> None:
             line = process.stdout.readline()
             found = re.search(r"127\.0\.0\.1:(\d+)", line)
             assert found, line
-            until(lambda: answers(f"http://127.0.0.1:{found[1]}/"), "the pod answers through it", PATIENCE)
+            with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/", timeout=PATIENCE) as answer:
+                assert answer.status == 200
         finally:
             process.terminate()
     call(machine, kubectl, "delete", "pod", "web", "--grace-period", "1")
-
-
-def answers(url: str) -> bool:
-    """A pod without a probe is ready before its server listens."""
-    try:
-        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, ConnectionError, http.client.HTTPException):
-        return False
 
 
 def test_run_on_a_terminal(machine: UpMachine, kubectl: str) -> None:
@@ -229,9 +223,9 @@ def pod_phase(machine: UpMachine, kubectl: str, name: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, env=environment(machine), check=True).stdout
 
 
-def call(machine: UpMachine, *words: str) -> str:
+def call(machine: UpMachine, *words: str, stdin: str = "") -> str:
     done = subprocess.run(
-        words, capture_output=True, text=True, env=environment(machine), timeout=PATIENCE, check=False
+        words, input=stdin, capture_output=True, text=True, env=environment(machine), timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
