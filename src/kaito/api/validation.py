@@ -317,8 +317,8 @@ def warnings(workspace: Workspace, rules: Rules | None = None) -> list[str]:
     """What is accepted and not acted on, not checked, or changed on the way: one sentence each."""
     found = []
     name = workspace.resource.instanceType
-    has_model = workspace.tuning is not None or (workspace.inference is not None and workspace.inference.preset)
-    if rules is not None and has_model and rules.node_mode != "byo" and not rules.is_instance_type(name):
+    is_asked_for = rules is not None and rules.node_mode != "byo" and _needs_known_type(workspace)
+    if rules is not None and is_asked_for and not rules.is_instance_type(name):
         found.append(f'resource.instanceType: "{name}" is not in the catalogue; whether the model fits is not checked')
     reserved = sorted(RESERVED_LABELS & workspace.resource.labelSelector.matchLabels.keys())
     if reserved:

@@ -40,6 +40,15 @@ MODELS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tuning and serving go offline in the process that imports them, which may be this one."""
+    from huggingface_hub import constants
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
 @pytest.fixture
 def hub() -> Iterator[FakeHub]:
     with FakeHub(MODELS, gated=frozenset({"maker/gated"})) as made:

@@ -134,7 +134,7 @@ class JobStrategy(WorkloadStrategy):
             return
         labels = child(child(spec["template"], "metadata"), "labels")
         labels.update(dict.fromkeys(UID_LABELS, metadata["uid"]))
-        labels.update(dict.fromkeys(NAME_LABELS, metadata["name"]))
+        labels.update(dict.fromkeys(NAME_LABELS, metadata.get("name") or ""))
         # In Kubernetes a Job without labels shares those of its template, and so gets these too.
         own = metadata.get("labels") or {}
         if own.items() <= labels.items():
