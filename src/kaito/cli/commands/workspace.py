@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,13 +32,8 @@ def explain(
 ) -> None:
     """Say why a Workspace is not ready: the walk from it down to the cause, and the next step."""
     from kaito.cli.explain import explain_workspace
-    from kaito.cli.waiting import require_workspace
 
-    async def work(client: Client, space: str) -> str:
-        await require_workspace(client, space, plain_name(workspace))
-        return await explain_workspace(client, space, plain_name(workspace))
-
-    typer.echo(run_connected(Connection(kubeconfig, context, namespace), work))
+    _print_of(workspace, Connection(kubeconfig, context, namespace), explain_workspace)
 
 
 def logs(
@@ -116,13 +112,19 @@ def url(
 ) -> None:
     """Print where a Workspace answers: inside its cluster, or on this machine under `kaito up`."""
     from kaito.cli.chat import service_url
+
+    _print_of(workspace, Connection(kubeconfig, context, namespace), service_url)
+
+
+def _print_of(workspace: str, connection: Connection, describe: Callable[[Client, str, str], Awaitable[str]]) -> None:
+    """What `describe` says of a Workspace that is there."""
     from kaito.cli.waiting import require_workspace
 
     async def work(client: Client, space: str) -> str:
         await require_workspace(client, space, plain_name(workspace))
-        return await service_url(client, space, plain_name(workspace))
+        return await describe(client, space, plain_name(workspace))
 
-    typer.echo(run_connected(Connection(kubeconfig, context, namespace), work))
+    typer.echo(run_connected(connection, work))
 
 
 def crds(

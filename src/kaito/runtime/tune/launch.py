@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from kaito.runtime.errors import InputError, StepError
+from kaito.runtime.ports import free_port
 from kaito.runtime.step import DEFAULT_TERMINATION_LOG, end_with
 
 OUT_OF_MEMORY = 75  # exit code of a process that asks for a smaller batch
@@ -69,7 +69,7 @@ class _Group:
     def __init__(self, count: int, environ: Mapping[str, str], batch: str | None, folder: str) -> None:
         self._count = count
         self._folder = Path(folder)
-        port = environ.get("MASTER_PORT") or str(_free_port())
+        port = environ.get("MASTER_PORT") or str(free_port())
         shared = {**environ, "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         shared.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
         if batch is not None:
@@ -146,9 +146,3 @@ def _by_importance(codes: list[int], code: int, words: Mapping[int, dict[str, ob
     """The processes that ended with `code` and said why; those that only stopped because of others come last."""
     said = [rank for rank in words if codes[rank] == code and words[rank].get("reason")]
     yield from sorted(said, key=lambda rank: (words[rank]["reason"] in ("Terminated", "InternalError"), rank))
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

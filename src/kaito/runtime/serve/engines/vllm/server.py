@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections import deque
@@ -22,6 +21,7 @@ from pathlib import Path
 import aiohttp
 
 from kaito.runtime.errors import InputError, RuntimeFailure, StepError
+from kaito.runtime.ports import free_port
 from kaito.runtime.serve.engines.base import ServedModel
 from kaito.runtime.serve.engines.vllm.adapters import lora_modules
 from kaito.runtime.serve.engines.vllm.command import Launch, render_command, served_names
@@ -64,7 +64,7 @@ class VllmServer:
         self._launch = Launch(
             settings.model_dir,
             settings.model_name,
-            _free_port(),
+            free_port(),
             settings.engine_options,
             adapters,
             has_cuda,
@@ -158,10 +158,3 @@ class VllmServer:
                 os.killpg(process.pid, signal.SIGKILL)
             await self._reading
         shutil.rmtree(self._scratch, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
