@@ -162,7 +162,10 @@ class CheckpointPusher:
 
     def _work(self) -> None:
         while (staged := self._take()) is not None:
-            self._put_back(staged) if not self._push(staged) else self._put_away(staged)
+            if self._push(staged):
+                self._put_away(staged)
+            else:
+                self._put_back(staged)
 
     def _put_away(self, staged: Path) -> None:
         shutil.rmtree(staged, ignore_errors=True)
