@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import functools
 import gc
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kaito.runtime.errors import InputError
 from kaito.runtime.serve.engines.base import EngineStats, Generation, ServedModel, Token
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from kaito.runtime.serve.engines.builtin.model import StepModel
     from kaito.runtime.serve.engines.builtin.vocabulary import TokenizerVocabulary
     from kaito.runtime.serve.engines.builtin.worker import Worker
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class BuiltinEngine:
         return self._worker is not None and self._worker.is_alive
 
     async def start(self) -> None:
-        await asyncio.to_thread(self._load)
+        await _in_passing_thread(self._load)
 
     def _load(self) -> None:
         with _collector_paused():
@@ -127,7 +130,7 @@ class BuiltinEngine:
         if name == self._options.name:
             raise InvalidRequest(f"{name!r} is the base model's name", "lora_name")
         try:
-            adapter = await asyncio.to_thread(worker.read_adapter, name, folder, strength)
+            adapter = await _in_passing_thread(functools.partial(worker.read_adapter, name, folder, strength))
             # Shielded: a client that goes away must not leave the change half made.
             await asyncio.shield(asyncio.wrap_future(worker.call(lambda: worker.add_adapter(adapter))))
         except InputError as error:
@@ -171,6 +174,16 @@ class BuiltinEngine:
             raise InvalidRequest(
                 f"prompt and max_tokens need {needed} tokens of memory, and this server has {room}", "max_tokens"
             )
+
+
+async def _in_passing_thread(func: Callable[[], T]) -> T:
+    """Run `func` in a thread that ends with it. One that has computed in parallel keeps its helper threads for as long
+    as it lives, and where there are more of these than cores, all sleep between two pieces of work (see `load`)."""
+    executor = ThreadPoolExecutor(max_workers=1)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(executor, func)
+    finally:
+        executor.shutdown(wait=False)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 
-# Threads that spin while they wait take the cores that they wait for: on a busy machine that is ten times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A step has hundreds of parallel parts, tens of microseconds apart. A thread that sleeps in between takes longer to
+# wake than to work, and one that spins for long takes the core that others wait for: it spins over such a gap alone.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a request is one text
 # The weights are here; a library that asks the hub for anything would wait for a network that pods may not have.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -19,6 +21,7 @@ import transformers
 
 from kaito.runtime.errors import InputError
 from kaito.runtime.serve.engines.builtin.engine import BuiltinOptions
+from kaito.runtime.serve.engines.builtin.kv import BLOCK, blocks_for
 from kaito.runtime.serve.engines.builtin.model import StepModel, load_step_model
 from kaito.runtime.serve.engines.builtin.scheduler import Limits
 from kaito.runtime.serve.engines.builtin.vocabulary import TokenizerVocabulary
@@ -27,7 +30,6 @@ from kaito.runtime.serve.engines.builtin.worker import Worker
 KV_SHARE = 0.25  # of the memory that is free once the weights are loaded, on a CPU that others use too
 KV_SHARE_OF_GPU = 0.8
 MIN_CONTEXT = 256  # tokens; with less room nobody can be answered
-WIDE_TOKENS = 65536  # room for these in float32 is enough, and what is saved by bfloat16 is not needed
 SMALL_MODEL = 30_000_000  # parameters; the matrices are too small to share, a second thread costs more than it brings
 
 
@@ -55,12 +57,9 @@ def use_threads(model: StepModel, wanted: int | None) -> None:
 def _limits(model: StepModel, options: BuiltinOptions) -> Limits:
     """Room for keys and values. Without a wish of the user's, the context is cut to what fits; never a wish."""
     room = options.kv_bytes or _free_bytes(model.device)
-    is_wide = room // (2 * model.bytes_per_token) >= WIDE_TOKENS
-    if is_wide and model.like.dtype == torch.bfloat16 and model.device.type == "cpu":
-        # A CPU multiplies float32 without converting it first: a quarter faster, for twice the memory.
-        model.attention.dtype = torch.float32
-        model.bytes_per_token *= 2
-    tokens = room // model.bytes_per_token
+    pool = model.attention.pool
+    blocks = room // (pool.bytes_per_token * BLOCK)
+    tokens = blocks * BLOCK
     if tokens < (options.max_length or MIN_CONTEXT):
         raise InputError(
             "MemoryTooSmall",
@@ -70,7 +69,9 @@ def _limits(model: StepModel, options: BuiltinOptions) -> Limits:
     if tokens < model.context_length:
         print(f"the context is cut from {model.context_length} to {tokens} tokens, which fit into memory", flush=True)
         model.context_length = int(tokens)
-    return Limits(kv_tokens=int(tokens), **options.limits)
+    limits = Limits(**options.limits)
+    pool.resize(min(blocks, (limits.max_running + limits.kept_prefixes) * blocks_for(model.context_length)))
+    return limits
 
 
 def _free_bytes(device: torch.device) -> int:

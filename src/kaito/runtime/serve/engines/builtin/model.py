@@ -18,7 +18,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from kaito.runtime.errors import InputError
-from kaito.runtime.serve.engines.builtin.kv import Segment, SegmentedAttention, SequenceCache
+from kaito.runtime.serve.engines.builtin.attention import Segment, SegmentedAttention
+from kaito.runtime.serve.engines.builtin.kv import BlockPool, SequenceCache, blocks_for
 from kaito.runtime.serve.engines.builtin.lora import Adapter, Group, LoraLayers
 from kaito.runtime.serve.engines.builtin.packed import can_pack, pack_linear_layers
 from kaito.runtime.serve.engines.builtin.pooling import Pooling, read_pooling
@@ -36,7 +37,7 @@ CHANGING_ROPE = ("dynamic", "longrope")  # rotate by the longest sequence of a s
 
 @dataclass
 class StepModel:
-    """A causal language model that runs steps. `bytes_per_token` is its KV memory."""
+    """A causal language model that runs steps."""
 
     model: Any
     tokenizer: Any
@@ -47,7 +48,6 @@ class StepModel:
     parameters: int
     sampling_defaults: Mapping[str, float]
     pooling: Pooling | None
-    bytes_per_token: int = 0
 
     @property
     def device(self) -> torch.device:
@@ -85,7 +85,7 @@ class StepModel:
     def _forward(
         self, ids: list[int], positions: list[int], segments: list[Segment], results: list[int]
     ) -> torch.Tensor:
-        self.attention.segments = segments
+        self.attention.begin(segments, self.device)
         rows = torch.tensor(results or [len(ids) - 1], device=self.device)
         out = self.model(
             input_ids=torch.tensor([ids], device=self.device),
@@ -93,7 +93,7 @@ class StepModel:
             use_cache=False,
             logits_to_keep=rows,
         )
-        self.attention.end_step()
+        self.attention.end()
         logits: torch.Tensor = out.logits[0]
         return logits[: len(results)]
 
@@ -106,13 +106,13 @@ class StepModel:
         """The vector of one text, float32, on the CPU."""
         assert self.pooling is not None
         self.lora.groups = [] if adapter is None else [Group(adapter, 0, len(tokens))]
-        self.attention.segments = [Segment(SequenceCache(), 0, len(tokens))]
+        self.attention.begin([Segment(None, 0, len(tokens))], self.device)
         out = self.model.base_model(
             input_ids=torch.tensor([list(tokens)], device=self.device),
             position_ids=torch.arange(len(tokens), device=self.device)[None],
             use_cache=False,
         )
-        self.attention.end_step()
+        self.attention.end()
         return self.pooling(out.last_hidden_state[0]).cpu()
 
     @torch.inference_mode()
@@ -137,10 +137,10 @@ class StepModel:
             tokens = [ids[place] for place in span]
             segment = Segment(cache, 0, len(tokens))
             logits = self._forward(tokens, list(span), [segment], [len(tokens) - 1])[0].float()
-        self.bytes_per_token = cache.bytes_per_token
+        self.attention.pool.release(cache)
         tolerance = tolerance or (1e-3 if self.like.dtype == torch.float32 else 0.1)
         tolerance *= float(expected.abs().max().clamp(min=1.0))
-        if not self.bytes_per_token or not torch.allclose(logits, expected, atol=tolerance, rtol=0):
+        if not self.attention.pool.bytes_per_token or not torch.allclose(logits, expected, atol=tolerance, rtol=0):
             raise _unsupported(self.model, "its attention is not of a kind that this engine can split by request")
 
 
@@ -163,7 +163,7 @@ def load_step_model(folder: Path, dtype: str, max_length: int | None, *, int8: b
             "ConfigInvalid", "int8 weights are for CPUs, and this pod has a GPU", "leave vllm.quantization out"
         )
     model.to(device).eval()
-    attention = SegmentedAttention(f"kaito_segmented_{next(_NUMBERS)}")
+    attention = SegmentedAttention(f"kaito_segmented_{next(_NUMBERS)}", BlockPool(blocks_for(CHECK_TOKENS)))
     attention.register()
     made = StepModel(
         model=model,

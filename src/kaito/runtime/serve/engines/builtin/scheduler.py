@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kaito.runtime.serve.engines.base import Generation, Token
-from kaito.runtime.serve.engines.builtin.kv import SequenceCache
+from kaito.runtime.serve.engines.builtin.kv import BLOCK, BlockPool, SequenceCache, blocks_for
 from kaito.runtime.serve.engines.builtin.lora import Adapter
 from kaito.runtime.serve.engines.builtin.sampling import Sampler
 
@@ -34,8 +34,8 @@ class Sequence:
 
     @property
     def reservation(self) -> int:
-        """KV tokens that this can need at most."""
-        return len(self.generation.prompt) + self.generation.sampling.max_tokens
+        """Blocks that this can need at most."""
+        return blocks_for(len(self.generation.prompt) + self.generation.sampling.max_tokens)
 
     @property
     def prompt_left(self) -> int:
@@ -54,10 +54,8 @@ class Share:
 
 @dataclass(frozen=True)
 class Limits:
-    """`kv_tokens`: bound over all sequences and kept prefixes; `step_tokens`: of one step, `prompt_tokens_beside` of it
-    for prompts while others decode."""
+    """`step_tokens`: of one step, `prompt_tokens_beside` of it for prompts while others decode."""
 
-    kv_tokens: int
     max_running: int = 32
     max_waiting: int = 64
     step_tokens: int = 1024
@@ -71,25 +69,28 @@ class Prefixes:
     Keyed by the adapter too: keys and values depend on its weights. Least recently used goes first.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, pool: BlockPool) -> None:
         self._limit = limit
+        self._pool = pool
         self._kept: OrderedDict[tuple[int, tuple[int, ...]], tuple[Adapter | None, SequenceCache]] = OrderedDict()
-        self.tokens = 0
+        self.blocks = 0
         self.queries = 0
         self.hits = 0
 
     def keep(self, adapter: Adapter | None, tokens: tuple[int, ...], cache: SequenceCache) -> None:
+        """Takes `cache` over, or gives its blocks back."""
         tokens = tokens[: cache.length]
         key = (id(adapter), tokens)
         if len(tokens) < MIN_SHARED or self._limit == 0 or key in self._kept:
+            self._pool.release(cache)
             return
         self._kept[key] = (adapter, cache)
-        self.tokens += len(tokens)
+        self.blocks += len(cache.blocks)
         while len(self._kept) > self._limit:
             self.drop_oldest()
 
     def find(self, adapter: Adapter | None, prompt: tuple[int, ...]) -> SequenceCache | None:
-        """A cache of the longest kept beginning of `prompt`, short of its last token, whose logits are needed."""
+        """A copy of the longest kept beginning of `prompt`, short of its last token, whose logits are needed."""
         self.queries += len(prompt)
         best, best_key = 0, None
         for key, (owner, _) in self._kept.items():
@@ -101,34 +102,43 @@ class Prefixes:
             return None
         self._kept.move_to_end(best_key)
         self.hits += best
-        return self._kept[best_key][1].prefix(best)
+        return self._pool.copy(self._kept[best_key][1], best)
 
     def drop_oldest(self) -> bool:
         if not self._kept:
             return False
-        (_, tokens), _ = self._kept.popitem(last=False)
-        self.tokens -= len(tokens)
+        self._drop(next(iter(self._kept)))
         return True
 
     def drop_adapter(self, adapter: Adapter) -> None:
         for key in [key for key, (owner, _) in self._kept.items() if owner is adapter]:
-            del self._kept[key]
-            self.tokens -= len(key[1])
+            self._drop(key)
+
+    def _drop(self, key: tuple[int, tuple[int, ...]]) -> None:
+        _, cache = self._kept.pop(key)
+        self.blocks -= len(cache.blocks)
+        self._pool.release(cache)
 
 
 class Scheduler:
     """Waiting and running sequences. Not thread-safe: it belongs to the engine's worker thread."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, pool: BlockPool) -> None:
         self.limits = limits
+        self._pool = pool
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
-        self.prefixes = Prefixes(limits.kept_prefixes)
+        self.prefixes = Prefixes(limits.kept_prefixes, pool)
         self._reserved = 0
 
     @property
     def kv_usage(self) -> float:
-        return min(1.0, (self._reserved + self.prefixes.tokens) / self.limits.kv_tokens)
+        return (self._reserved + self.prefixes.blocks) / self._pool.blocks
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens that all sequences and kept prefixes have room for together."""
+        return self._pool.blocks * BLOCK
 
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
@@ -137,7 +147,7 @@ class Scheduler:
         """Let waiting sequences in, in order, while there is room for all that they may need."""
         while self.waiting and len(self.running) < self.limits.max_running:
             sequence = self.waiting[0]
-            while self._reserved + self.prefixes.tokens + sequence.reservation > self.limits.kv_tokens:
+            while self._reserved + self.prefixes.blocks + sequence.reservation > self._pool.blocks:
                 if not self.prefixes.drop_oldest():
                     return
             self.waiting.popleft()
@@ -169,9 +179,7 @@ class Scheduler:
         if sequence in self.running:
             self.running.remove(sequence)
             self._reserved -= sequence.reservation
-            whole = (*sequence.generation.prompt, *sequence.tokens)
-            if self._reserved + self.prefixes.tokens + len(whole) <= self.limits.kv_tokens:
-                self.prefixes.keep(sequence.adapter, whole, sequence.cache)
+            self.prefixes.keep(sequence.adapter, (*sequence.generation.prompt, *sequence.tokens), sequence.cache)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
 

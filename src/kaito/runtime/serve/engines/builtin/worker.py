@@ -31,7 +31,7 @@ MAX_FAILURES = 5  # steps that fail one after the other before the engine gives 
 class Worker:
     def __init__(self, model: StepModel, limits: Limits) -> None:
         self._model = model
-        self._scheduler = Scheduler(limits)
+        self._scheduler = Scheduler(limits, model.attention.pool)
         self._adapters: dict[str, Adapter] = {}
         self._sequences: dict[str, Sequence] = {}
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -47,7 +47,7 @@ class Worker:
 
     @property
     def kv_tokens(self) -> int:
-        return self._scheduler.limits.kv_tokens
+        return self._scheduler.kv_tokens
 
     def start(self) -> None:
         self._thread.start()
@@ -167,7 +167,7 @@ class Worker:
 
     def _fail(self, shares: list[Share], error: Exception) -> None:
         traceback.print_exception(error)
-        self._model.attention.segments = ()
+        self._model.attention.drop()
         self._failures += 1
         for share in shares:
             self._forget(share.sequence, keep=False)
