@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, LlamaConfig
 
 from kaito.runtime.errors import InputError
 from kaito.runtime.model.main import find_builtin
@@ -15,7 +15,14 @@ from kaito.runtime.progress import Progress
 from kaito.runtime.serve.engines.base import Form, Generation, Sampling
 from kaito.runtime.serve.engines.builtin.engine import BuiltinEngine, BuiltinOptions
 from kaito.runtime.serve.engines.builtin.guide import Guides
-from kaito.runtime.serve.engines.builtin.packed import Int8Linear, PackedLinear, can_pack
+from kaito.runtime.serve.engines.builtin.model import choose_dtype
+from kaito.runtime.serve.engines.builtin.packed import (
+    Int8Linear,
+    PackedLinear,
+    can_pack,
+    can_pack_bytes,
+    computes_bfloat16,
+)
 from kaito.runtime.serve.engines.builtin.sampling import Sampler, choose_all
 from kaito.runtime.serve.engines.choose import builtin_options
 from kaito.runtime.serve.settings import read_settings
@@ -61,9 +68,48 @@ def test_a_layer_is_close_to_the_one_it_replaces(kind: type[PackedLinear] | type
     assert error < (1e-5 if kind is PackedLinear else 0.03)
 
 
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_whole_numbers_are_multiplied_exactly(is_packed: bool) -> None:
+    """The largest bytes too, and whoever else is in the batch."""
+    if is_packed and not can_pack_bytes():
+        pytest.skip("this CPU has no exact product of bytes")
+    torch.manual_seed(2)
+    weight = torch.randint(-127, 128, (40, 96)).float()
+    weight[:, 0] = 127  # so that every scale is 1
+    rows = torch.cat([torch.randint(-127, 128, (6, 96)), torch.full((1, 96), 127), torch.full((1, 96), -127)]).float()
+    rows[:, 1] = 127
+    layer = Int8Linear(weight, None, is_packed=is_packed)
+    with torch.inference_mode():
+        assert torch.equal(layer(rows), rows @ weight.T)
+        assert torch.equal(layer(rows[3:4]), rows[3:4] @ weight.T)
+        assert bool((layer(torch.zeros(1, 96)) == 0).all())
+
+
 def test_float32_can_be_packed_wherever_torch_has_onednn() -> None:
     assert can_pack(torch.float32)
     assert not can_pack(torch.float16)
+
+
+NATIVE = torch.bfloat16 if computes_bfloat16() else torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "mebibytes", "expected"),
+    [
+        ("float16", torch.bfloat16, 1, torch.float16),
+        ("half", torch.bfloat16, 1, torch.float16),
+        ("auto", torch.bfloat16, 20, torch.float32),
+        ("auto", torch.bfloat16, 900, NATIVE),
+        ("auto", torch.float32, 900, torch.float32),
+        ("auto", torch.float16, 900, torch.float32),
+    ],
+)
+def test_what_a_model_is_computed_in(
+    name: str, stored: torch.dtype, mebibytes: int, expected: torch.dtype, tmp_path: Path
+) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as weights:
+        weights.truncate(mebibytes << 20)
+    assert choose_dtype(name, LlamaConfig(dtype=stored), tmp_path, torch.device("cpu")) == expected
 
 
 async def test_a_context_that_does_not_fit_is_cut_but_not_a_wish(tmp_path: Path) -> None:

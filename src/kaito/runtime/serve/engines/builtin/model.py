@@ -21,13 +21,14 @@ from kaito.runtime.errors import InputError
 from kaito.runtime.serve.engines.builtin.attention import Segment, SegmentedAttention
 from kaito.runtime.serve.engines.builtin.kv import BlockPool, SequenceCache, blocks_for
 from kaito.runtime.serve.engines.builtin.lora import Adapter, Group, LoraLayers
-from kaito.runtime.serve.engines.builtin.packed import can_pack, pack_linear_layers
+from kaito.runtime.serve.engines.builtin.packed import can_pack, computes_bfloat16, pack_linear_layers
 from kaito.runtime.serve.engines.builtin.pooling import Pooling, read_pooling
 from kaito.runtime.serve.engines.builtin.scheduler import Share
 
 _NUMBERS = itertools.count()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SMALL = 4 << 30  # bytes of float32 weights up to which a CPU computes in float32: exact, and no slower there
+SMALL = 256 << 20  # bytes of float32 weights up to which little of a step is spent on them, so that exactness is free
+MEDIUM = 4 << 30  # up to which a CPU that has to convert bfloat16 computes in float32
 FLOAT32_SHARE = 0.6  # of the memory that is free, for weights
 BFLOAT16_MAJOR = 8  # compute capability of CUDA devices from which on they compute in bfloat16; V100 and T4 are below
 CHECK_TOKENS = 12
@@ -151,7 +152,10 @@ def load_step_model(folder: Path, dtype: str, max_length: int | None, *, int8: b
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, dtype=_dtype(dtype, folder, device), attn_implementation="eager"
+            folder,
+            local_files_only=True,
+            dtype=choose_dtype(dtype, config, folder, device),
+            attn_implementation="eager",
         )
     except (OSError, ValueError, ImportError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -200,7 +204,9 @@ def _groups(rows: list[tuple[Adapter | None, int, int]]) -> list[Group]:
     return groups
 
 
-def _dtype(name: str, folder: Path, device: torch.device) -> torch.dtype | str:
+def choose_dtype(name: str, config: Any, folder: Path, device: torch.device) -> torch.dtype | str:
+    """What to load the weights in `folder` as: what `name` says, and for `auto` what this device computes best. Raises
+    ValueError for a name that is none."""
     if name in DTYPES:
         return DTYPES[name]
     if name in ("half", "float"):
@@ -209,7 +215,10 @@ def _dtype(name: str, folder: Path, device: torch.device) -> torch.dtype | str:
         raise ValueError(f"dtype {name!r} is not one of auto, {', '.join(DTYPES)}, half, float")
     if device.type == "cpu":
         stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        if 2 * stored <= SMALL:
+        is_brain_float = getattr(config.get_text_config(), "dtype", None) == torch.bfloat16
+        if 2 * stored > SMALL and is_brain_float and computes_bfloat16():
+            return torch.bfloat16
+        if 2 * stored <= MEDIUM:
             return torch.float32
         # Without instructions for bfloat16 the CPU computes it many times slower: float32 while it fits.
         fits = 2 * stored <= psutil.virtual_memory().available * FLOAT32_SHARE

@@ -1,7 +1,7 @@
 """Which tokens run in the next step.
 
-Every sequence that decodes gets its one token in every step; what is left of the step's budget goes to prompts, first
-come first served, a chunk at a time, so that a long prompt slows the others a little and never stops them. A sequence
+Every sequence that decodes gets its one token in every step; a part of the step's budget goes to prompts, first come
+first served, a chunk at a time, so that a long prompt slows the others a little and never stops them. A sequence
 is let in only when the KV memory that it may need at most is free: nothing is ever thrown out half-way.
 """
 
@@ -54,7 +54,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Limits:
-    """`step_tokens`: of one step, `prompt_tokens_beside` of it for prompts while others decode."""
+    """`step_tokens`: of one step, at least `prompt_tokens_beside` of it for prompts while others decode."""
 
     max_running: int = 32
     max_waiting: int = 64
@@ -161,10 +161,7 @@ class Scheduler:
         """The next step, sequences of one adapter side by side; empty when there is nothing to run."""
         self.admit()
         shares = [Share(one, (one.pending,), one.cache.length, True) for one in self.running if one.pending is not None]
-        left = min(
-            self.limits.step_tokens - len(shares),
-            self.limits.prompt_tokens_beside if shares else self.limits.step_tokens,
-        )
+        left = self._prompt_tokens(decoding=len(shares))
         for sequence in self.running:
             if left <= 0:
                 break
@@ -173,6 +170,13 @@ class Scheduler:
                 shares.append(Share(sequence, chunk, sequence.done, len(chunk) == sequence.prompt_left))
                 left -= len(chunk)
         return sorted(shares, key=lambda share: id(share.sequence.adapter))
+
+    def _prompt_tokens(self, decoding: int) -> int:
+        """Prompt tokens of the next step. The more of the sequences wait for their first token, the more of the step is
+        theirs; those that decode wait longer for their next one meanwhile."""
+        reading = len(self.running) - decoding
+        share = self.limits.step_tokens * reading // max(1, len(self.running))
+        return min(self.limits.step_tokens - decoding, max(self.limits.prompt_tokens_beside, share))
 
     def remove(self, sequence: Sequence) -> None:
         """The sequence ended or was cancelled; what it held is free, and its beginning is kept for others."""
