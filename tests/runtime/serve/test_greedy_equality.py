@@ -100,6 +100,18 @@ async def test_mixed_batch_with_joins_leaves_and_adapters(saved: Saved) -> None:
         assert answer == saved.reference.greedy(prompt, count, None if model == "base" else model)
 
 
+async def test_long_ones_beside_short_ones(saved: Saved) -> None:
+    """Over many blocks of keys, of which a sliding window sees a part, and from one block to the next."""
+    rng = random.Random(9)
+    wanted = [[rng.randrange(5, VOCABULARY) for _ in range(length)] for length in (190, 62, 5)]
+    async with saved.engine() as engine:
+        answers = await asyncio.gather(
+            *(tokens_of(engine, str(number), "base", prompt, 40) for number, prompt in enumerate(wanted))
+        )
+    for prompt, answer in zip(wanted, answers, strict=True):
+        assert answer == saved.reference.greedy(prompt, 40)
+
+
 async def test_a_shared_beginning_is_read_once_and_changes_nothing(saved: Saved) -> None:
     shared = prompts(3, 1)[0] + list(range(100, 160))
     async with saved.engine() as engine:

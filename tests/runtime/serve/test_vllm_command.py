@@ -85,6 +85,12 @@ def test_adapters() -> None:
     ]
 
 
+@pytest.mark.parametrize(("options", "room"), [({}, 2), ({"max-loras": 1}, 2), ({"max-loras": 4}, 4)])
+def test_on_a_cpu_one_place_for_adapters_stays_empty(options: dict[str, int], room: int) -> None:
+    made = flags(options, adapters=[LoraModule("a", Path("/mnt/adapter/a"), 8)], has_cuda=False)
+    assert f"--max-loras={room}" in made
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

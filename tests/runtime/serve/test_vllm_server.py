@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import os
 import stat
@@ -19,7 +20,7 @@ from aiohttp import web
 
 from kaito.runtime.errors import InputError, StepError
 from kaito.runtime.progress import Progress
-from kaito.runtime.serve.engines.choose import choose_engine
+from kaito.runtime.serve.engines.choose import choose_engine, cpu_environment
 from kaito.runtime.serve.engines.vllm.server import VllmServer
 from kaito.runtime.serve.proxy import ProxySurface
 from kaito.runtime.serve.settings import Settings
@@ -132,6 +133,13 @@ async def test_chat(tmp_path: Path) -> None:
         assert (await front.ask("/chat", {}))[0] == 400
 
 
+async def test_adapters_are_not_loaded_at_run_time_on_a_cpu(tmp_path: Path) -> None:
+    async with fronted(tmp_path) as front:
+        status, text = await front.ask("/v1/load_lora_adapter", {"lora_name": "a", "lora_path": "/a"})
+        assert status == 400
+        assert "does not keep apart" in text
+
+
 async def test_a_full_queue_is_429_and_draining_lets_streams_end(tmp_path: Path) -> None:
     async with fronted(tmp_path, engine_options={"max-num-seqs": 1}, max_waiting=1) as front:
         body = {"prompt": "a", "stream": True, "pause": 1.0}
@@ -158,6 +166,13 @@ async def test_a_crash_in_a_stream_is_told_and_then_seen(tmp_path: Path) -> None
                 await asyncio.sleep(0.01)
 
 
+def test_what_vllm_is_told_on_a_cpu() -> None:
+    step = Step("serve", {"KAITO_THREADS": "1", "KAITO_KV_CACHE_GIB": "2.5"}, Progress("serve"))
+    core = min(os.sched_getaffinity(0))
+    assert cpu_environment(step) == {"VLLM_CPU_OMP_THREADS_BIND": str(core), "VLLM_CPU_KVCACHE_SPACE": "2"}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
 def test_vllm_that_is_not_installed_is_said(tmp_path: Path) -> None:
     settings = Settings("127.0.0.1", 0, tmp_path, "m", "m", "vllm")
     with pytest.raises(InputError, match="vllm is not installed") as refused:
@@ -165,6 +180,7 @@ def test_vllm_that_is_not_installed_is_said(tmp_path: Path) -> None:
     assert "install vllm" in refused.value.hint
 
 
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
 def test_the_image_says_which_interpreter_has_vllm(tmp_path: Path) -> None:
     python = tmp_path / "python"
     settings = Settings("127.0.0.1", 0, tmp_path, "m", "m", "vllm")

@@ -20,7 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, g
 from kaito import __version__
 from kaito.runtime.progress import Progress
 from kaito.runtime.serve.engines.vllm.server import VllmServer
-from kaito.runtime.serve.errors import NotReady, Overloaded, TimedOut
+from kaito.runtime.serve.errors import InvalidRequest, NotReady, Overloaded, TimedOut
 from kaito.runtime.serve.middleware import allow_browsers, answer_browsers, require_key, write_errors
 from kaito.runtime.serve.remote_chat import RemoteChat
 from kaito.runtime.serve.settings import Settings
@@ -32,7 +32,8 @@ HEALTH_TIMEOUT = 4.0  # seconds; below the probes' own
 # Headers of one connection, RFC 9110 section 7.6.1, and those that are made anew.
 HOP = frozenset({"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
                  "transfer-encoding", "upgrade", "host", "content-length"})  # fmt: skip
-NAMELESS_PATHS = frozenset({"/v1/models", "/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
+ADAPTER_PATHS = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
+NAMELESS_PATHS = ADAPTER_PATHS | {"/v1/models"}
 # Beside /v1: what vLLM offers to clients. Its switches for operators (sleep, profile, reset) stay inside the pod.
 MORE_PATHS = ("/tokenize", "/detokenize", "/pooling", "/classify", "/score", "/rerank", "/v2/{rest:.*}")
 
@@ -137,6 +138,10 @@ class ProxySurface:
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         with self._place():
+            if request.path in ADAPTER_PATHS and not self._engine.can_load_adapters:
+                raise InvalidRequest(
+                    "vLLM on a CPU does not keep apart adapters that are loaded at run time; name them in the Workspace"
+                )
             body = self._named(request.path, await request.read()) if request.can_read_body else b""
             headers = _end_to_end(request.headers)
             headers.popall("Authorization", None)  # the key was for this server

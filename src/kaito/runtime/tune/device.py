@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import resource
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from kaito.runtime.limits import usable_cores
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86's two ways, and Arm's
@@ -84,7 +85,7 @@ def use_threads(device: Device, parameters: int, environ: Mapping[str, str]) -> 
     if given.isdecimal() and int(given):
         torch.set_num_threads(int(given))
         return
-    torch.set_num_threads(1 if parameters < SMALL_MODEL else max(1, len(os.sched_getaffinity(0))))
+    torch.set_num_threads(1 if parameters < SMALL_MODEL else usable_cores())
 
 
 def cpu_maker() -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from kaito.runtime.errors import InputError, StepError
+from kaito.runtime.limits import usable_cores
 from kaito.runtime.ports import free_port
 from kaito.runtime.step import DEFAULT_TERMINATION_LOG, end_with
 
@@ -71,7 +71,7 @@ class _Group:
         self._folder = Path(folder)
         port = environ.get("MASTER_PORT") or str(free_port())
         shared = {**environ, "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        shared.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+        shared.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // count)))
         if batch is not None:
             shared["KAITO_TRAIN_BATCH"] = batch
         self._environ = shared

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import torch
 
 from kaito import __version__
 from kaito.runtime.data.doctor import percentiles
+from kaito.runtime.limits import usable_cores
 from kaito.runtime.tune.device import Device
 from kaito.runtime.tune.energy import EnergyMeter
 from kaito.runtime.tune.quality import measure_quality, questions_of
@@ -139,7 +139,7 @@ def _hub_commit(folder: Path) -> str:
 
 def _machine() -> dict[str, Any]:
     return {
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "memoryBytes": psutil.virtual_memory().total,
         "system": platform.platform(),
     }

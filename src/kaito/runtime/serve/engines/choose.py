@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kaito.runtime.errors import InputError
+from kaito.runtime.limits import usable_cores
 from kaito.runtime.serve.engines.builtin.engine import AdapterSource, BuiltinEngine, BuiltinOptions
 from kaito.runtime.serve.engines.vllm.server import VllmServer
 from kaito.runtime.serve.settings import Settings
@@ -53,11 +54,19 @@ def vllm_server(settings: Settings, step: Step) -> VllmServer:
     devices = cuda_devices()
     return VllmServer(
         settings,
-        step.environ,
+        step.environ if devices else {**cpu_environment(step), **step.environ},
         has_cuda=devices > 0,
         has_bfloat16=not devices or has_bfloat16(),
         python=vllm_python(step) or sys.executable,
     )
+
+
+def cpu_environment(step: Step) -> dict[str, str]:
+    """What vLLM is told on a CPU. By itself it leaves one core of two unused."""
+    cores = sorted(os.sched_getaffinity(0))[: _threads(step) or usable_cores()]
+    made = {"VLLM_CPU_OMP_THREADS_BIND": ",".join(str(core) for core in cores)}
+    room = _kv_bytes(step)
+    return made | ({"VLLM_CPU_KVCACHE_SPACE": str(max(1, room >> 30))} if room else {})
 
 
 def cuda_devices() -> int:

@@ -22,6 +22,7 @@ from transformers import AttentionInterface
 from kaito.runtime.serve.engines.builtin.kv import BLOCK, BlockPool, SequenceCache
 
 NEVER = float("-inf")
+COPY_COST = 3  # a block that is copied first is read, written and read again
 
 
 @dataclass(frozen=True)
@@ -165,88 +166,108 @@ class _Step:
         return blocks.transpose(0, 1).flatten(1, 2)[:, : segment.total]
 
 
-class _Decoding:
-    """The sequences of a step that have one new token each, and the pool's blocks [0, end) where their keys are.
+@dataclass(frozen=True)
+class _View:
+    """The blocks that a layer multiplies: the pool's first `end`, or those that are `picked` from them.
 
-    Blocks between theirs belong to an owner of their own, who comes last and whose result is dropped.
+    For each block: the rank of the sequence that owns it among those that decode (one beyond the last for nobody), the
+    row of that sequence's query, its place among all blocks of all sequences, and which of its tokens are looked at
+    (`mask` [blocks, 1, BLOCK, 1], 0 or -inf).
     """
 
+    end: int
+    picked: torch.Tensor | None
+    ranks: torch.Tensor
+    rows: torch.Tensor
+    places: torch.Tensor
+    mask: torch.Tensor
+
+    def of(self, pool: torch.Tensor) -> torch.Tensor:
+        """Its blocks of `pool` as matrices, [blocks * kv heads, BLOCK, size]."""
+        blocks = pool[: self.end] if self.picked is None else pool.index_select(0, self.picked)
+        return blocks.view(-1, BLOCK, pool.shape[3])
+
+
+class _Decoding:
+    """The sequences of a step that have one new token each, whose keys lie among the pool's blocks [0, end)."""
+
     def __init__(self, segments: Sequence[Segment], end: int, device: torch.device) -> None:
-        self._end = end
         self._device = device
         self._count = len(segments)
-        caches = [one.cache for one in segments if one.cache is not None]
-        counts = np.array([len(cache.blocks) for cache in caches])
-        blocks = np.concatenate([np.asarray(cache.blocks) for cache in caches])
-        ranks = np.repeat(np.arange(self._count), counts)
-        indexes = np.arange(len(blocks)) - np.repeat(np.cumsum(counts) - counts, counts)
-        totals = np.array([one.total for one in segments])
-        self._most = int(counts.max())
-        self._owner = np.full(end, self._count)
-        self._owner[blocks] = ranks
-        self._index = np.zeros(end, dtype=np.int64)
-        self._index[blocks] = indexes
-        self._total = np.zeros(self._count + 1, dtype=np.int64)
-        self._total[: self._count] = totals
-        self.rows = self._tensor(np.array([one.start for one in segments]))
-        self._ranks = self._tensor(self._owner)
-        self._query_rows = self._tensor(np.append([one.start for one in segments], 0)[self._owner])
-        self._places = self._tensor(self._owner * self._most + self._index)
-        self._masks: dict[int | None, torch.Tensor] = {}
-        self._tops: dict[int, torch.Tensor] = {}
+        blocks = [np.asarray(one.cache.blocks) for one in segments if one.cache is not None]
+        self._most = max(len(one) for one in blocks)
+        self._starts = np.array([*(one.start for one in segments), 0])
+        self._totals = np.array([*(one.total for one in segments), 0])
+        self._ranks = np.full(end, self._count)
+        self._ranks[np.concatenate(blocks)] = np.repeat(np.arange(self._count), [len(one) for one in blocks])
+        self._indexes = np.zeros(end, dtype=np.int64)
+        self._indexes[np.concatenate(blocks)] = np.concatenate([np.arange(len(one)) for one in blocks])
+        self._rows = self._tensor(self._starts[:-1])
+        self._views: dict[int | None, _View] = {}
+        self._padded: dict[int, torch.Tensor] = {}
 
     def _tensor(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._device)
 
-    def _mask(self, window: int | None) -> torch.Tensor:
-        """[blocks, 1, BLOCK, 1], 0 for a token that its block's owner looks at, else -inf."""
-        found = self._masks.get(window)
+    def _view(self, window: int | None) -> _View:
+        found = self._views.get(window)
         if found is None:
-            positions = self._index[:, None] * BLOCK + np.arange(BLOCK)
-            totals = self._total[self._owner][:, None]
-            is_seen = positions < totals
-            if window is not None:
-                is_seen &= positions >= totals - window
-            mask = np.where(is_seen, np.float32(0), np.float32(NEVER))
-            found = self._masks[window] = self._tensor(mask[:, None, :, None])
+            found = self._views[window] = self._make_view(window)
         return found
+
+    def _make_view(self, window: int | None) -> _View:
+        positions = self._indexes[:, None] * BLOCK + np.arange(BLOCK)
+        totals = self._totals[self._ranks][:, None]
+        is_seen = positions < totals
+        if window is not None:
+            is_seen &= positions >= totals - window
+        picked = np.flatnonzero(is_seen.any(1))
+        chosen: Any = picked if len(picked) * COPY_COST <= len(is_seen) else slice(None)
+        ranks = self._ranks[chosen]
+        return _View(
+            end=len(is_seen),
+            picked=None if isinstance(chosen, slice) else self._tensor(picked),
+            ranks=self._tensor(ranks),
+            rows=self._tensor(self._starts[ranks]),
+            places=self._tensor(ranks * self._most + self._indexes[chosen]),
+            mask=self._tensor(np.where(is_seen[chosen], np.float32(0), np.float32(NEVER))[:, None, :, None]),
+        )
 
     def attend(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rules: Rules) -> torch.Tensor:
         """`query` [heads, tokens, size] -> [tokens, heads, size], of which only the rows of these sequences count."""
         heads, tokens, size = query.shape
-        end, kv_heads = self._end, keys.shape[1]
+        kv_heads = keys.shape[1]
         group = heads // kv_heads
-        asked = query.transpose(0, 1).index_select(0, self._query_rows).view(end * kv_heads, group, size)
-        scores = torch.bmm(keys[:end].view(end * kv_heads, BLOCK, size), asked.transpose(1, 2))
-        scores = scores.view(end, kv_heads, BLOCK, group)
+        view = self._view(rules.window)
+        asked = query.transpose(0, 1).index_select(0, view.rows).view(-1, group, size)
+        scores = torch.bmm(view.of(keys), asked.transpose(1, 2)).view(-1, kv_heads, BLOCK, group)
         scale = rules.scale
         if rules.cap is not None:
             scores, scale = torch.tanh(scores.float() * (scale / rules.cap)), rules.cap
-        weights = torch.add(self._mask(rules.window), scores, alpha=scale)
-        tops = self._highest(weights, rules.sinks)
-        weights.sub_(tops.index_select(0, self._ranks).unsqueeze(2)).exp_()
-        parts = torch.bmm(
-            weights.to(values.dtype).view(end * kv_heads, BLOCK, group).transpose(1, 2),
-            values[:end].view(end * kv_heads, BLOCK, values.shape[3]),
-        )
+        weights = torch.add(view.mask, scores, alpha=scale)
+        tops = self._highest(weights, view, rules.sinks)
+        weights.sub_(tops.index_select(0, view.ranks).unsqueeze(2)).exp_()
+        parts = torch.bmm(weights.to(values.dtype).view(-1, BLOCK, group).transpose(1, 2), view.of(values))
         sums = weights.new_zeros(self._count + 1, kv_heads, group)
-        sums.index_add_(0, self._ranks, weights.sum(2))
+        sums.index_add_(0, view.ranks, weights.sum(2))
         if rules.sinks is not None:
             sums += (rules.sinks.float().view(kv_heads, group) - tops).exp_()
         made = weights.new_zeros(self._count + 1, kv_heads, group, values.shape[3])
-        made.index_add_(0, self._ranks, parts.float().view(end, kv_heads, group, -1))
+        made.index_add_(0, view.ranks, parts.float().view(-1, kv_heads, group, values.shape[3]))
         made = (made / sums.unsqueeze(3))[: self._count].view(self._count, heads, -1).to(query.dtype)
-        out = query.new_empty(tokens, heads, values.shape[3])
-        return out.index_copy_(0, self.rows, made)
+        return query.new_empty(tokens, heads, values.shape[3]).index_copy_(0, self._rows, made)
 
-    def _highest(self, scores: torch.Tensor, sinks: torch.Tensor | None) -> torch.Tensor:
+    def _highest(self, scores: torch.Tensor, view: _View, sinks: torch.Tensor | None) -> torch.Tensor:
         """The highest score of each sequence and head, [sequences + 1, kv heads, group]."""
         of_blocks = scores.amax(2)
         kv_heads, group = of_blocks.shape[1:]
-        padded = self._tops.get(kv_heads)
+        padded = self._padded.get(kv_heads)
         if padded is None:
-            padded = self._tops[kv_heads] = of_blocks.new_full(((self._count + 1) * self._most, kv_heads, group), NEVER)
-        padded.index_copy_(0, self._places, of_blocks)
+            padded = of_blocks.new_full(((self._count + 1) * self._most, kv_heads, group), NEVER)
+            self._padded[kv_heads] = padded
+        if view.picked is not None:
+            padded.fill_(NEVER)  # the layer before may have looked at more
+        padded.index_copy_(0, view.places, of_blocks)
         tops = padded.view(self._count + 1, self._most, kv_heads, group).amax(1)
         return tops if sinks is None else torch.maximum(tops, sinks.float().view(kv_heads, group))
 

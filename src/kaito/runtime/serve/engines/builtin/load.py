@@ -15,11 +15,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a request is one tex
 # The weights are here; a library that asks the hub for anything would wait for a network that pods may not have.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import psutil
 import torch
 import transformers
 
 from kaito.runtime.errors import InputError
+from kaito.runtime.limits import free_memory, usable_cores
 from kaito.runtime.serve.engines.builtin.engine import BuiltinOptions
 from kaito.runtime.serve.engines.builtin.kv import BLOCK, blocks_for
 from kaito.runtime.serve.engines.builtin.model import StepModel, load_step_model
@@ -48,8 +48,7 @@ def use_threads(model: StepModel, wanted: int | None) -> None:
     """Threads that torch computes with on a CPU: `wanted`, else one for a small model, else one per core."""
     if model.device.type != "cpu":
         return
-    cores = max(1, len(os.sched_getaffinity(0)))
-    count = wanted or (1 if model.parameters < SMALL_MODEL else cores)
+    count = wanted or (1 if model.parameters < SMALL_MODEL else usable_cores())
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
 
@@ -78,4 +77,4 @@ def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * KV_SHARE_OF_GPU)
-    return int(psutil.virtual_memory().available * KV_SHARE)
+    return int(free_memory() * KV_SHARE)

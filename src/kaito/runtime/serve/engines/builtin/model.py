@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from kaito.runtime.errors import InputError
+from kaito.runtime.limits import free_memory
 from kaito.runtime.serve.engines.builtin.attention import Segment, SegmentedAttention
 from kaito.runtime.serve.engines.builtin.kv import BlockPool, SequenceCache, blocks_for
 from kaito.runtime.serve.engines.builtin.lora import Adapter, Group, LoraLayers
@@ -221,7 +221,7 @@ def choose_dtype(name: str, config: Any, folder: Path, device: torch.device) -> 
         if 2 * stored <= MEDIUM:
             return torch.float32
         # Without instructions for bfloat16 the CPU computes it many times slower: float32 while it fits.
-        fits = 2 * stored <= psutil.virtual_memory().available * FLOAT32_SHARE
+        fits = 2 * stored <= free_memory() * FLOAT32_SHARE
         return torch.float32 if fits and not can_pack(torch.bfloat16) else torch.bfloat16
     return "auto" if torch.cuda.get_device_capability(device)[0] >= BFLOAT16_MAJOR else torch.float16
 

@@ -112,7 +112,15 @@ def _lora(launch: Launch, modules: list[str]) -> dict[str, Any]:
             "tune with a smaller r",
         )
     wanted = {"enable-lora": True, "max-loras": len(modules), "max-lora-rank": room}
-    return {**{key: value for key, value in wanted.items() if key not in launch.options}, "lora-modules": modules}
+    made = {key: value for key, value in wanted.items() if key not in launch.options}
+    if not launch.has_cuda:
+        # On a CPU, vLLM takes what is in the last place for a request without an adapter: it has to stay empty.
+        made["max-loras"] = max(len(modules) + 1, _whole(launch.options.get("max-loras")))
+    return {**made, "lora-modules": modules}
+
+
+def _whole(value: Any) -> int:
+    return int(value) if str(value).isdecimal() else 0
 
 
 def _words(key: str, value: Any) -> Iterator[str]:

@@ -80,6 +80,11 @@ class VllmServer:
         return f"http://127.0.0.1:{self._launch.port}"
 
     @property
+    def can_load_adapters(self) -> bool:
+        """On a CPU, one more adapter than it was started with would answer for the base model (see `command`)."""
+        return self._launch.has_cuda
+
+    @property
     def is_alive(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
@@ -92,7 +97,8 @@ class VllmServer:
     async def start(self) -> None:
         """Returns once it answers; how long that may take is for the startup probe to say."""
         parent = [sys.executable, "-m", "kaito.runtime.serve.engines.vllm.launch", str(os.getpid())]
-        environ = {key: value for key, value in self._environ.items() if key not in WITHHELD}
+        withheld = WITHHELD if self._launch.has_cuda else (*WITHHELD, "VLLM_ALLOW_RUNTIME_LORA_UPDATING")
+        environ = {key: value for key, value in self._environ.items() if key not in withheld}
         self._process = await asyncio.create_subprocess_exec(
             *parent,
             *self.command,
