@@ -113,7 +113,7 @@ def save_model(folder: Path) -> int:
     model = LlamaForCausalLM(config)
     tokenizer = AutoTokenizer.from_pretrained(find_builtin("tiny-phi-3"))
     # Only tokens that are words of their own come out best: each is then an event of its own in every server's stream.
-    texts = [tokenizer.decode([token]) for token in range(len(tokenizer))]
+    texts = [tokenizer.decode([token], skip_special_tokens=True) for token in range(len(tokenizer))]
     is_word = torch.tensor([bool(text.strip()) and text.isascii() for text in texts])
     with torch.no_grad():
         model.lm_head.weight[: len(texts)][~is_word] = 0

@@ -1,4 +1,4 @@
-"""The pool of keys and values: every sequence finds its own, whatever others take, give back or move."""
+"""The pool of keys and values: every sequence finds its own, whatever others take, share or give back."""
 
 from __future__ import annotations
 
@@ -7,39 +7,37 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaito.runtime.serve.engines.builtin.kv import BLOCK, SLACK, BlockPool, PoolFull, SequenceCache, blocks_for
+from kaito.runtime.serve.engines.builtin.kv import BLOCK, BlockPool, PoolFull, SequenceCache, blocks_for
 
 LAYERS, HEADS, SIZE = 2, 3, 4
 BLOCKS = 12
+LIKE = torch.empty(HEADS, 1, SIZE)
 
 
 def pool_of(blocks: int) -> BlockPool:
     pool = BlockPool(1)
-    like = torch.empty(HEADS, 1, SIZE)
     for layer in range(LAYERS):
-        pool.layer(layer, like, like)
+        pool.layer(layer, LIKE, LIKE)
     pool.resize(blocks)
     return pool
 
 
-def write(pool: BlockPool, cache: SequenceCache, value: float, length: int) -> None:
-    """`value` for the tokens from the cache's length to `length`, as a step would."""
+def write(pool: BlockPool, cache: SequenceCache, value: int, length: int) -> None:
+    """Tokens from the cache's length to `length`, as a step would."""
     pool.extend(cache, length)
-    like = torch.empty(HEADS, 1, SIZE)
+    new = torch.full((HEADS, length - cache.length, SIZE), float(value))
     for layer in range(LAYERS):
-        for tensor in pool.layer(layer, like, like):
-            for place in range(cache.length, length):
-                tensor[cache.blocks[place // BLOCK], :, place % BLOCK] = value
+        pool.write(cache, cache.length, layer, new + layer, -new)
     cache.length = length
 
 
 def read(pool: BlockPool, cache: SequenceCache) -> list[float]:
-    like = torch.empty(HEADS, 1, SIZE)
-    tensors = [tensor for layer in range(LAYERS) for tensor in pool.layer(layer, like, like)]
-    found = [tensor[cache.blocks].transpose(1, 2).reshape(-1, HEADS * SIZE)[: cache.length] for tensor in tensors]
-    assert all(torch.equal(one, found[0]) for one in found)
-    assert bool((found[0] == found[0][:, :1]).all())
-    return [float(value) for value in found[0][:, 0]]
+    for layer in range(LAYERS):
+        keys, values = pool.read(cache, cache.length, layer)
+        assert keys.shape == values.shape == (HEADS, cache.length, SIZE)
+        assert torch.equal(keys - layer, -values)
+        assert bool((values == values[:1, :, :1]).all())
+    return [-float(value) for value in values[0, :, 0]]
 
 
 @given(st.data())
@@ -47,33 +45,28 @@ def test_each_sequence_keeps_what_it_wrote(data: st.DataObject) -> None:
     pool = pool_of(BLOCKS)
     expected: list[tuple[SequenceCache, list[float]]] = []
     for number in range(data.draw(st.integers(1, 12))):
-        action = data.draw(st.sampled_from(["write", "more", "copy", "release", "compact"]))
+        action = data.draw(st.sampled_from(["write", "more", "share", "release"]))
         chosen = data.draw(st.sampled_from(expected)) if expected and action != "write" else None
         try:
             if action == "write":
                 cache, length = SequenceCache(), data.draw(st.integers(1, 3 * BLOCK))
                 write(pool, cache, number, length)
-                expected.append((cache, [number] * length))
+                expected.append((cache, [float(number)] * length))
             elif chosen and action == "more":
                 more = data.draw(st.integers(1, BLOCK + 1))
                 write(pool, chosen[0], number, chosen[0].length + more)
-                chosen[1].extend([number] * more)
-            elif chosen and action == "copy":
+                chosen[1].extend([float(number)] * more)
+            elif chosen and action == "share":
                 length = data.draw(st.integers(1, chosen[0].length))
-                expected.append((pool.copy(chosen[0], length), chosen[1][:length]))
+                before = pool.used
+                expected.append((pool.share(chosen[0], length), chosen[1][:length]))
+                assert pool.used - before == (1 if length % BLOCK else 0)
             elif chosen and action == "release":
                 pool.release(chosen[0])
                 expected.remove(chosen)
-            elif action == "compact":
-                some = [cache for cache, _ in expected if data.draw(st.booleans())]
-                count = sum(len(cache.blocks) for cache in some)
-                end = pool.compact(some)
-                assert all(block < end for cache in some for block in cache.blocks)
-                assert end <= count + max(1, int(count * SLACK))
         except PoolFull:
             break
-        taken = [block for cache, _ in expected for block in cache.blocks]
-        assert len(taken) == len(set(taken)) == pool.used
+        assert pool.used == len({block for cache, _ in expected for block in cache.blocks})
         for cache, values in expected:
             assert read(pool, cache) == values
 
@@ -92,12 +85,13 @@ def test_the_pool_is_bounded_and_blocks_come_back() -> None:
 def test_places_behind_the_last_token_are_numbers() -> None:
     """They are multiplied with zero, and zero times what is no number is none."""
     pool = pool_of(2)
-    like = torch.empty(HEADS, 1, SIZE)
-    keys, _ = pool.layer(0, like, like)
-    keys.fill_(float("nan"))
+    keys, values = pool.layer(0, LIKE, LIKE)
+    for tensor in (keys, values):
+        tensor.fill_(float("nan"))
     cache = SequenceCache()
     pool.extend(cache, BLOCK + 1)
     assert bool((keys[cache.blocks[-1]] == 0).all())
+    assert bool((values[cache.blocks[-1]] == 0).all())
 
 
 def test_blocks_for() -> None:

@@ -97,6 +97,11 @@ class Answers:
 
     async def merged(self, wanted: Sequence[Wanted]) -> AsyncGenerator[tuple[int, Piece], None]:
         """Pieces of several answers as they come, each with the number of its answer."""
+        if len(wanted) == 1:
+            async with contextlib.aclosing(self.stream(wanted[0])) as alone:
+                async for one in alone:
+                    yield 0, one
+            return
         pieces: asyncio.Queue[tuple[int, Piece | BaseException | None]] = asyncio.Queue()
 
         async def read(index: int, one: Wanted) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Coroutine
 from typing import Any
@@ -86,6 +87,7 @@ async def _load_and_watch(step: Step, settings: Settings, engine: Lifecycle, sta
     step.progress.running(f"loading {settings.model_name}")
     began = step.clock()
     await engine.start()
+    gc.freeze()  # what the libraries made stays; to look through it again would stop every stream for a moment
     seconds = step.clock() - began
     state.phase = "ready"
     step.progress.running("the model answers")

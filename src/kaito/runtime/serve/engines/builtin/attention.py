@@ -2,15 +2,13 @@
 
 A step runs the tokens of several sequences in one row: `[1, tokens]`. Linear layers do not care, so nothing is padded;
 only attention has to keep the sequences apart, and it is the one thing that is replaced here. Sequences that decode,
-one token each, are taken together: every block of keys is multiplied with the query of the sequence that owns it, and
-the parts are put together with one softmax for each sequence (as in flash decoding: Dao et al. 2023). Pieces of prompts
-are taken one by one.
+one token each, are taken together, whatever their lengths: see `_Decoding`. Pieces of prompts are taken one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +20,6 @@ from transformers import AttentionInterface
 from kaito.runtime.serve.engines.builtin.kv import BLOCK, BlockPool, SequenceCache
 
 NEVER = float("-inf")
-COPY_COST = 3  # a block that is copied first is read, written and read again
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,7 @@ class SegmentedAttention:
             if segment.cache is not None:
                 self.pool.extend(segment.cache, segment.total)
         decoding = [one for one in segments if one.cache is not None and one.end - one.start == 1]
-        end = self.pool.compact([one.cache for one in decoding if one.cache is not None])
-        self._step = _Step(segments, _Decoding(decoding, end, device) if decoding else None, device)
+        self._step = _Step(segments, _Decoding(decoding, device) if decoding else None)
 
     def end(self) -> None:
         assert self._step is not None
@@ -87,20 +83,19 @@ class SegmentedAttention:
         assert step is not None
         rules = Rules.of(settings, query)
         layer: Any = module.layer_idx
-        keys, values = self.pool.layer(layer, key[0], value[0])
-        if step.is_kept:
-            step.write(keys, key[0])
-            step.write(values, value[0])
+        out = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
         if step.decoding is not None:
-            out = step.decoding.attend(query[0], keys, values, rules)
-        else:
-            out = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
+            keys, values = self.pool.layer(layer, key[0], value[0])
+            step.decoding.write(keys, values, key[0], value[0])
+            step.decoding.attend(query[0], keys, values, rules, out)
         for segment in step.prompts:
             span = slice(segment.start, segment.end)
-            seen_keys, seen_values = key[0, :, span], value[0, :, span]
-            if segment.cache is not None and segment.cache.length:
-                seen_keys, seen_values = step.seen(segment, keys), step.seen(segment, values)
-            out[span] = attend(query[0, :, span], seen_keys, seen_values, rules)
+            new_keys, new_values = key[0, :, span], value[0, :, span]
+            if segment.cache is not None:
+                self.pool.write(segment.cache, segment.cache.length, layer, new_keys, new_values)
+                if segment.cache.length:
+                    new_keys, new_values = self.pool.read(segment.cache, segment.total, layer)
+            out[span] = attend(query[0, :, span], new_keys, new_values, rules)
         return out.unsqueeze(0), None
 
 
@@ -123,153 +118,144 @@ class Rules:
 
 @dataclass
 class _Step:
-    """The segments of a step, and where in the pool their new tokens go."""
-
     segments: Sequence[Segment]
     decoding: _Decoding | None
-    device: torch.device
-    _places: dict[int, torch.Tensor] = field(default_factory=dict)
-
-    @property
-    def is_kept(self) -> bool:
-        """Either every segment has a cache, or the step is one text of which nothing is kept."""
-        return self.segments[0].cache is not None
 
     @cached_property
     def prompts(self) -> list[Segment]:
         return [one for one in self.segments if one.cache is None or one.end - one.start > 1]
 
-    def write(self, pool: torch.Tensor, new: torch.Tensor) -> None:
-        """`new` [kv heads, tokens, size] into `pool` [blocks, kv heads, BLOCK, size]."""
-        heads, _, size = new.shape
-        places = self._places.get(heads)
-        if places is None:
-            places = self._places[heads] = self._make_places(heads)
-        pool.view(-1, size).index_copy_(0, places, new.reshape(-1, size))
-
-    def _make_places(self, heads: int) -> torch.Tensor:
-        """For each head and token its row in the pool seen as [blocks * heads * BLOCK, size]."""
-        blocks, offsets = [], []
-        for one in self.segments:
-            assert one.cache is not None
-            positions = np.arange(one.cache.length, one.total)
-            blocks.append(np.asarray(one.cache.blocks)[positions // BLOCK])
-            offsets.append(positions % BLOCK)
-        block, offset = np.concatenate(blocks), np.concatenate(offsets)
-        rows = (block[None, :] * heads + np.arange(heads)[:, None]) * BLOCK + offset[None, :]
-        return torch.from_numpy(rows.reshape(-1)).to(self.device)
-
-    def seen(self, segment: Segment, pool: torch.Tensor) -> torch.Tensor:
-        """All that the segment may look at, [kv heads, total, size]."""
-        assert segment.cache is not None
-        blocks = pool[torch.tensor(segment.cache.blocks, device=self.device)]
-        return blocks.transpose(0, 1).flatten(1, 2)[:, : segment.total]
-
 
 @dataclass(frozen=True)
 class _View:
-    """The blocks that a layer multiplies: the pool's first `end`, or those that are `picked` from them.
+    """Which blocks a layer looks at. Its rows go by sequence, head and block.
 
-    For each block: the rank of the sequence that owns it among those that decode (one beyond the last for nobody), the
-    row of that sequence's query, its place among all blocks of all sequences, and which of its tokens are looked at
-    (`mask` [blocks, 1, BLOCK, 1], 0 or -inf).
+    `owners` [rows]: the sequence's head, counted through. `key_rows` [rows * size] and `value_rows` [rows * BLOCK]:
+    rows of the pool's tensors, seen as matrices; `key_starts` and `value_starts` say where those of a row, and of a
+    head, begin. `mask` [rows, BLOCK] is 0 for a token that is looked at, else -inf. `places` [rows] in a table of
+    `most` columns, one line for each head.
     """
 
-    end: int
-    picked: torch.Tensor | None
-    ranks: torch.Tensor
-    rows: torch.Tensor
-    places: torch.Tensor
+    owners: torch.Tensor
+    key_rows: torch.Tensor
+    key_starts: torch.Tensor
+    value_rows: torch.Tensor
+    value_starts: torch.Tensor
     mask: torch.Tensor
-
-    def of(self, pool: torch.Tensor) -> torch.Tensor:
-        """Its blocks of `pool` as matrices, [blocks * kv heads, BLOCK, size]."""
-        blocks = pool[: self.end] if self.picked is None else pool.index_select(0, self.picked)
-        return blocks.view(-1, BLOCK, pool.shape[3])
+    places: torch.Tensor
+    most: int
 
 
 class _Decoding:
-    """The sequences of a step that have one new token each, whose keys lie among the pool's blocks [0, end)."""
+    """The sequences of a step that have one new token each.
 
-    def __init__(self, segments: Sequence[Segment], end: int, device: torch.device) -> None:
+    The scores of a block's tokens are the sum of its keys' rows, each times a number of the query; what comes out is
+    the sum of the values' rows, each times a weight. Sums of weighted rows, wherever they lie, are what an embedding
+    bag is: one call for all scores and one for all results, which read keys and values once, where they are. Between
+    them stands one softmax over each head's row of blocks, in float32.
+    """
+
+    def __init__(self, segments: Sequence[Segment], device: torch.device) -> None:
         self._device = device
-        self._count = len(segments)
-        blocks = [np.asarray(one.cache.blocks) for one in segments if one.cache is not None]
-        self._most = max(len(one) for one in blocks)
-        self._starts = np.array([*(one.start for one in segments), 0])
-        self._totals = np.array([*(one.total for one in segments), 0])
-        self._ranks = np.full(end, self._count)
-        self._ranks[np.concatenate(blocks)] = np.repeat(np.arange(self._count), [len(one) for one in blocks])
-        self._indexes = np.zeros(end, dtype=np.int64)
-        self._indexes[np.concatenate(blocks)] = np.concatenate([np.arange(len(one)) for one in blocks])
-        self._rows = self._tensor(self._starts[:-1])
-        self._views: dict[int | None, _View] = {}
-        self._padded: dict[int, torch.Tensor] = {}
+        self._caches = [one.cache for one in segments if one.cache is not None]
+        self._totals = np.array([one.total for one in segments])
+        self._rows = self._tensor(np.array([one.start for one in segments]))
+        self._views: dict[tuple[int | None, int, int, int], _View] = {}
+        self._places: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def _tensor(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._device)
 
-    def _view(self, window: int | None) -> _View:
-        found = self._views.get(window)
+    def write(self, keys: torch.Tensor, values: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        """The new tokens' `key` and `value` [kv heads, tokens, size] into the layer's tensors."""
+        heads, size = key.shape[0], key.shape[2]
+        places = self._places.get((heads, size))
+        if places is None:
+            places = self._places[heads, size] = self._make_places(heads, size)
+        new_keys = key.transpose(0, 1).index_select(0, self._rows)
+        new_values = value.transpose(0, 1).index_select(0, self._rows)
+        keys.view(-1).index_copy_(0, places[0], new_keys.view(-1))
+        values.view(-1, value.shape[2]).index_copy_(0, places[1], new_values.view(-1, value.shape[2]))
+
+    def _make_places(self, heads: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where each number of the new keys, and each row of the new values, goes."""
+        last = self._totals - 1
+        blocks = np.array([cache.blocks[place // BLOCK] for cache, place in zip(self._caches, last, strict=True)])
+        offsets = last % BLOCK
+        rows = blocks[:, None] * heads + np.arange(heads)
+        numbers = (rows[:, :, None] * size + np.arange(size)) * BLOCK + offsets[:, None, None]
+        return self._tensor(numbers.reshape(-1)), self._tensor((rows * BLOCK + offsets[:, None]).reshape(-1))
+
+    def _view(self, window: int | None, kv_heads: int, heads: int, size: int) -> _View:
+        found = self._views.get((window, kv_heads, heads, size))
         if found is None:
-            found = self._views[window] = self._make_view(window)
+            found = self._views[window, kv_heads, heads, size] = self._make_view(window, kv_heads, heads, size)
         return found
 
-    def _make_view(self, window: int | None) -> _View:
-        positions = self._indexes[:, None] * BLOCK + np.arange(BLOCK)
-        totals = self._totals[self._ranks][:, None]
-        is_seen = positions < totals
-        if window is not None:
-            is_seen &= positions >= totals - window
-        picked = np.flatnonzero(is_seen.any(1))
-        chosen: Any = picked if len(picked) * COPY_COST <= len(is_seen) else slice(None)
-        ranks = self._ranks[chosen]
+    def _make_view(self, window: int | None, kv_heads: int, heads: int, size: int) -> _View:
+        least = np.maximum(self._totals - window, 0) if window else np.zeros_like(self._totals)
+        firsts = least // BLOCK
+        counts = (self._totals + BLOCK - 1) // BLOCK - firsts  # blocks of each sequence
+        spans = zip(self._caches, firsts, counts, strict=True)
+        blocks = np.concatenate([np.asarray(cache.blocks[first : first + count]) for cache, first, count in spans])
+        of_heads = np.repeat(counts, heads)
+        ends = np.cumsum(of_heads)
+        owners = np.repeat(np.arange(len(of_heads)), of_heads)
+        columns = np.arange(len(owners)) - (ends - of_heads)[owners]
+        sequences, of_sequence = owners // heads, owners % heads
+        block = blocks[(np.cumsum(counts) - counts)[sequences] + columns]
+        rows = self._tensor(block * kv_heads + of_sequence // (heads // kv_heads))[:, None]
+        positions = (firsts[sequences] + columns)[:, None] * BLOCK + np.arange(BLOCK)
+        is_seen = (positions < self._totals[sequences][:, None]) & (positions >= least[sequences][:, None])
+        most = int(counts.max())
         return _View(
-            end=len(is_seen),
-            picked=None if isinstance(chosen, slice) else self._tensor(picked),
-            ranks=self._tensor(ranks),
-            rows=self._tensor(self._starts[ranks]),
-            places=self._tensor(ranks * self._most + self._indexes[chosen]),
-            mask=self._tensor(np.where(is_seen[chosen], np.float32(0), np.float32(NEVER))[:, None, :, None]),
+            owners=self._tensor(owners),
+            key_rows=(rows * size + torch.arange(size, device=self._device)).view(-1),
+            key_starts=torch.arange(len(owners), device=self._device) * size,
+            value_rows=(rows * BLOCK + torch.arange(BLOCK, device=self._device)).view(-1),
+            value_starts=self._tensor((ends - of_heads) * BLOCK),
+            mask=self._tensor(np.where(is_seen, np.float32(0), np.float32(NEVER))),
+            places=self._tensor(owners * most + columns),
+            most=most,
         )
 
-    def attend(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rules: Rules) -> torch.Tensor:
-        """`query` [heads, tokens, size] -> [tokens, heads, size], of which only the rows of these sequences count."""
-        heads, tokens, size = query.shape
-        kv_heads = keys.shape[1]
-        group = heads // kv_heads
-        view = self._view(rules.window)
-        asked = query.transpose(0, 1).index_select(0, view.rows).view(-1, group, size)
-        scores = torch.bmm(view.of(keys), asked.transpose(1, 2)).view(-1, kv_heads, BLOCK, group)
+    def attend(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rules: Rules, out: torch.Tensor
+    ) -> None:
+        """Of `query` [heads, tokens, size] the rows of these sequences, into those of `out` [tokens, heads, size]."""
+        heads, _, size = query.shape
+        view = self._view(rules.window, keys.shape[1], heads, size)
+        asked = query.transpose(0, 1).index_select(0, self._rows).view(-1, size).index_select(0, view.owners)
+        scores = _weighted_sums(keys.view(-1, BLOCK), view.key_rows, view.key_starts, asked)
         scale = rules.scale
         if rules.cap is not None:
             scores, scale = torch.tanh(scores.float() * (scale / rules.cap)), rules.cap
-        weights = torch.add(view.mask, scores, alpha=scale)
-        tops = self._highest(weights, view, rules.sinks)
-        weights.sub_(tops.index_select(0, view.ranks).unsqueeze(2)).exp_()
-        parts = torch.bmm(weights.to(values.dtype).view(-1, BLOCK, group).transpose(1, 2), view.of(values))
-        sums = weights.new_zeros(self._count + 1, kv_heads, group)
-        sums.index_add_(0, view.ranks, weights.sum(2))
-        if rules.sinks is not None:
-            sums += (rules.sinks.float().view(kv_heads, group) - tops).exp_()
-        made = weights.new_zeros(self._count + 1, kv_heads, group, values.shape[3])
-        made.index_add_(0, view.ranks, parts.float().view(-1, kv_heads, group, values.shape[3]))
-        made = (made / sums.unsqueeze(3))[: self._count].view(self._count, heads, -1).to(query.dtype)
-        return query.new_empty(tokens, heads, values.shape[3]).index_copy_(0, self._rows, made)
+        weights = self._softmax(torch.add(view.mask, scores, alpha=scale), view, rules.sinks)
+        made = _weighted_sums(
+            values.view(-1, values.shape[3]), view.value_rows, view.value_starts, weights.to(values.dtype)
+        )
+        out.index_copy_(0, self._rows, made.view(-1, heads, values.shape[3]))
 
-    def _highest(self, scores: torch.Tensor, view: _View, sinks: torch.Tensor | None) -> torch.Tensor:
-        """The highest score of each sequence and head, [sequences + 1, kv heads, group]."""
-        of_blocks = scores.amax(2)
-        kv_heads, group = of_blocks.shape[1:]
-        padded = self._padded.get(kv_heads)
-        if padded is None:
-            padded = of_blocks.new_full(((self._count + 1) * self._most, kv_heads, group), NEVER)
-            self._padded[kv_heads] = padded
-        if view.picked is not None:
-            padded.fill_(NEVER)  # the layer before may have looked at more
-        padded.index_copy_(0, view.places, of_blocks)
-        tops = padded.view(self._count + 1, self._most, kv_heads, group).amax(1)
-        return tops if sinks is None else torch.maximum(tops, sinks.float().view(kv_heads, group))
+    def _softmax(self, scores: torch.Tensor, view: _View, sinks: torch.Tensor | None) -> torch.Tensor:
+        """Over all rows of each head, in place; `scores` [rows, BLOCK], float32. `sinks` [heads] take part."""
+        count = len(view.value_starts)
+        table = scores.new_full((count * view.most,), NEVER)
+        tops = table.index_copy_(0, view.places, scores.amax(1)).view(count, view.most).amax(1)
+        sink = None if sinks is None else sinks.float().repeat(count // len(sinks))
+        if sink is not None:
+            tops = torch.maximum(tops, sink)
+        weights = scores.sub_(tops.index_select(0, view.owners).unsqueeze(1)).exp_()
+        sums = scores.new_zeros(count).index_add_(0, view.owners, weights.sum(1))
+        if sink is not None:
+            sums += (sink - tops).exp_()
+        return weights.div_(sums.index_select(0, view.owners).unsqueeze(1))
+
+
+def _weighted_sums(
+    table: torch.Tensor, rows: torch.Tensor, starts: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """For each part of `rows`, which begin at `starts`: the sum of these rows of `table`, each times its weight."""
+    return functional.embedding_bag(rows, table, starts, mode="sum", per_sample_weights=weights.view(-1))
 
 
 def attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rules: Rules) -> torch.Tensor:

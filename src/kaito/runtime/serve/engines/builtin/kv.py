@@ -1,20 +1,18 @@
 """Keys and values of the sequences in flight: one bounded pool of blocks for all of them.
 
 A sequence owns whole blocks and takes one more when its last is full, so that no sequence is padded to another's length
-and the memory never grows. The blocks of the sequences that decode are kept together at the pool's beginning: a step
-then multiplies them where they lie, whatever the sequences' lengths, and nothing is gathered first.
+and the memory never grows. Sequences that begin alike share the blocks of their beginning.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 
-BLOCK = 32  # tokens; larger ones waste more at a sequence's end, smaller ones cost more in every step
-SLACK = 0.25  # part of the blocks in use that may lie between them unused, before blocks are moved together
+BLOCK = 64  # tokens; larger ones waste more at a sequence's end, smaller ones cost more in every step
 
 
 class PoolFull(RuntimeError):
@@ -34,10 +32,11 @@ def blocks_for(tokens: int) -> int:
 
 
 class BlockPool:
-    """For each layer keys and values [blocks, kv heads, BLOCK, head size]; one block's number is the same in all.
+    """For each layer keys [blocks, kv heads, head size, BLOCK] and values [blocks, kv heads, BLOCK, head size].
 
-    A layer's tensors are made when its first keys come. On a CPU the system gives their memory when it is written, so
-    that a large pool costs what is used of it.
+    So a row of either is what one number is multiplied with: the keys' row of a dimension with the query's number, the
+    values' row of a token with its weight. A block has the same number in all layers. A layer's tensors are made when
+    its first keys come. On a CPU the system gives their memory when it is written: a large pool costs what is used.
     """
 
     def __init__(self, blocks: int) -> None:
@@ -45,15 +44,16 @@ class BlockPool:
         self._tensors: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._fresh = 0  # blocks from here on were never taken
         self._returned: list[int] = []  # a heap
-        self._owners: dict[int, SequenceCache] = {}
+        self._holders: dict[int, int] = {}  # block -> how many sequences have it
 
     @property
     def used(self) -> int:
-        return len(self._owners)
+        return len(self._holders)
 
     @property
     def bytes_per_token(self) -> int:
-        return sum(one.shape[1] * one.shape[3] * one.element_size() for pair in self._tensors.values() for one in pair)
+        tensors = [one for pair in self._tensors.values() for one in pair]
+        return sum(one[0].numel() * one.element_size() for one in tensors) // BLOCK
 
     def resize(self, blocks: int) -> None:
         """Start again with another number of blocks; what was in them is gone."""
@@ -68,7 +68,8 @@ class BlockPool:
         found = self._tensors.get(layer)
         if found is None:
             # Zeros, because blocks that were taken before there was a tensor could not be cleared.
-            keys, values = (one.new_zeros(self.blocks, one.shape[0], BLOCK, one.shape[2]) for one in (key, value))
+            keys = key.new_zeros(self.blocks, key.shape[0], key.shape[2], BLOCK)
+            values = value.new_zeros(self.blocks, value.shape[0], BLOCK, value.shape[2])
             found = self._tensors[layer] = keys, values
         return found
 
@@ -78,75 +79,70 @@ class BlockPool:
         if count <= 0:
             return
         for _ in range(count):
-            block = self._take()
-            self._owners[block] = cache
-            cache.blocks.append(block)
+            cache.blocks.append(self._take())
         # The places behind the last token are multiplied with a weight of zero, which only a number survives.
         self._clear(cache.blocks[-1], 0)
 
     def _take(self) -> int:
         if self._returned:
-            return heapq.heappop(self._returned)
-        if self._fresh == self.blocks:
+            block = heapq.heappop(self._returned)
+        elif self._fresh < self.blocks:
+            block = self._fresh
+            self._fresh += 1
+        else:
             raise PoolFull(f"all {self.blocks} blocks of keys and values are taken")
-        self._fresh += 1
-        return self._fresh - 1
+        self._holders[block] = 1
+        return block
 
     def release(self, cache: SequenceCache) -> None:
         for block in cache.blocks:
-            del self._owners[block]
-            heapq.heappush(self._returned, block)
+            self._holders[block] -= 1
+            if not self._holders[block]:
+                del self._holders[block]
+                heapq.heappush(self._returned, block)
         cache.blocks, cache.length = [], 0
 
-    def copy(self, cache: SequenceCache, length: int) -> SequenceCache:
-        """The first `length` tokens again, for another sequence that begins alike. Raises PoolFull."""
-        made = SequenceCache()
-        self.extend(made, length)
-        sources = torch.tensor(cache.blocks[: len(made.blocks)])
-        targets = torch.tensor(made.blocks)
-        for tensor in self._all():
-            tensor[targets.to(tensor.device)] = tensor[sources.to(tensor.device)]
-        if length % BLOCK:
-            self._clear(made.blocks[-1], length % BLOCK)
-        made.length = length
+    def share(self, cache: SequenceCache, length: int) -> SequenceCache:
+        """The first `length` tokens for another sequence too: full blocks are shared, the rest is copied. Raises
+        PoolFull."""
+        made = SequenceCache(cache.blocks[: length // BLOCK], length)
+        for block in made.blocks:
+            self._holders[block] += 1
+        rest = length % BLOCK
+        if rest:
+            self.extend(made, length)
+            source, target = cache.blocks[length // BLOCK], made.blocks[-1]
+            for keys, values in self._tensors.values():
+                keys[target, :, :, :rest] = keys[source, :, :, :rest]
+                values[target, :, :rest] = values[source, :, :rest]
         return made
 
+    def write(self, cache: SequenceCache, start: int, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """`key` and `value` [kv heads, tokens, size] of the tokens from `start` on, for which there is room."""
+        keys, values = self.layer(layer, key, value)
+        for block, place, piece in _pieces(cache, start, key.shape[1]):
+            end = place + piece.stop - piece.start
+            keys[block, :, :, place:end] = key[:, piece].transpose(1, 2)
+            values[block, :, place:end] = value[:, piece]
+
+    def read(self, cache: SequenceCache, length: int, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the first `length` tokens, copied together: [kv heads, length, size] each."""
+        keys, values = self._tensors[layer]
+        blocks = torch.tensor(cache.blocks[: blocks_for(length)], device=keys.device)
+        together = keys[blocks].permute(1, 0, 3, 2).flatten(1, 2), values[blocks].transpose(0, 1).flatten(1, 2)
+        return together[0][:, :length], together[1][:, :length]
+
     def _clear(self, block: int, start: int) -> None:
-        for tensor in self._all():
-            tensor[block, :, start:] = 0
-
-    def compact(self, caches: Sequence[SequenceCache]) -> int:
-        """Move the blocks of `caches` towards the beginning where too many others lie between them; returns the end of
-        the part that holds them all."""
-        count = sum(len(cache.blocks) for cache in caches)
-        end = max((max(cache.blocks) for cache in caches if cache.blocks), default=-1) + 1
-        if end <= count + max(1, int(count * SLACK)):
-            return end
-        inside = {block for cache in caches for block in cache.blocks if block < count}
-        self._exchange(
-            [(block, cache) for cache in caches for block in cache.blocks if block >= count],
-            [block for block in range(count) if block not in inside],
-        )
-        return count
-
-    def _exchange(self, high: Sequence[tuple[int, SequenceCache]], low: Sequence[int]) -> None:
-        """Each block of `high` and the one of `low` beside it trade places, contents and owners."""
-        sources, targets = torch.tensor([block for block, _ in high]), torch.tensor(low)
-        for tensor in self._all():
-            here, there = sources.to(tensor.device), targets.to(tensor.device)
-            tensor[here], tensor[there] = tensor[there], tensor[here]
-        for (block, cache), place in zip(high, low, strict=True):
-            other = self._owners.pop(place, None)
-            cache.blocks[cache.blocks.index(block)] = place
-            self._owners[place] = cache
-            if other is None:
-                del self._owners[block]
-            else:
-                other.blocks[other.blocks.index(place)] = block
-                self._owners[block] = other
-        self._returned = [block for block in range(self._fresh) if block not in self._owners]
-
-    def _all(self) -> Iterable[torch.Tensor]:
         for keys, values in self._tensors.values():
-            yield keys
-            yield values
+            keys[block, :, :, start:] = 0
+            values[block, :, start:] = 0
+
+
+def _pieces(cache: SequenceCache, start: int, count: int) -> Iterator[tuple[int, int, slice]]:
+    """Which blocks take `count` tokens from `start` on: the block, the first place in it, and which of the tokens."""
+    done = 0
+    while done < count:
+        place = (start + done) % BLOCK
+        size = min(BLOCK - place, count - done)
+        yield cache.blocks[(start + done) // BLOCK], place, slice(done, done + size)
+        done += size

@@ -33,9 +33,10 @@ class Sequence:
     tokens: list[int] = field(default_factory=list)
 
     @property
-    def reservation(self) -> int:
-        """Blocks that this can need at most."""
-        return blocks_for(len(self.generation.prompt) + self.generation.sampling.max_tokens)
+    def blocks_left(self) -> int:
+        """Blocks that this may still take."""
+        most = blocks_for(len(self.generation.prompt) + self.generation.sampling.max_tokens)
+        return most - len(self.cache.blocks)
 
     @property
     def prompt_left(self) -> int:
@@ -73,7 +74,6 @@ class Prefixes:
         self._limit = limit
         self._pool = pool
         self._kept: OrderedDict[tuple[int, tuple[int, ...]], tuple[Adapter | None, SequenceCache]] = OrderedDict()
-        self.blocks = 0
         self.queries = 0
         self.hits = 0
 
@@ -85,13 +85,12 @@ class Prefixes:
             self._pool.release(cache)
             return
         self._kept[key] = (adapter, cache)
-        self.blocks += len(cache.blocks)
         while len(self._kept) > self._limit:
             self.drop_oldest()
 
-    def find(self, adapter: Adapter | None, prompt: tuple[int, ...]) -> SequenceCache | None:
-        """A copy of the longest kept beginning of `prompt`, short of its last token, whose logits are needed."""
-        self.queries += len(prompt)
+    def find(self, adapter: Adapter | None, prompt: tuple[int, ...]) -> tuple[SequenceCache, int] | None:
+        """The cache with the longest kept beginning of `prompt`, and how many tokens of it: short of the last one,
+        whose logits are needed."""
         best, best_key = 0, None
         for key, (owner, _) in self._kept.items():
             if owner is adapter:
@@ -101,14 +100,10 @@ class Prefixes:
         if best_key is None or best < MIN_SHARED:
             return None
         self._kept.move_to_end(best_key)
-        self.hits += best
-        return self._pool.copy(self._kept[best_key][1], best)
+        return self._kept[best_key][1], best
 
-    def drop_oldest(self) -> bool:
-        if not self._kept:
-            return False
+    def drop_oldest(self) -> None:
         self._drop(next(iter(self._kept)))
-        return True
 
     def drop_adapter(self, adapter: Adapter) -> None:
         for key in [key for key, (owner, _) in self._kept.items() if owner is adapter]:
@@ -116,8 +111,10 @@ class Prefixes:
 
     def _drop(self, key: tuple[int, tuple[int, ...]]) -> None:
         _, cache = self._kept.pop(key)
-        self.blocks -= len(cache.blocks)
         self._pool.release(cache)
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
 
 class Scheduler:
@@ -129,16 +126,20 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.prefixes = Prefixes(limits.kept_prefixes, pool)
-        self._reserved = 0
 
     @property
     def kv_usage(self) -> float:
-        return (self._reserved + self.prefixes.blocks) / self._pool.blocks
+        return (self._pool.used + self._promised) / self._pool.blocks
 
     @property
     def kv_tokens(self) -> int:
         """Tokens that all sequences and kept prefixes have room for together."""
         return self._pool.blocks * BLOCK
+
+    @property
+    def _promised(self) -> int:
+        """Blocks that the running sequences may still take."""
+        return sum(sequence.blocks_left for sequence in self.running)
 
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
@@ -147,15 +148,28 @@ class Scheduler:
         """Let waiting sequences in, in order, while there is room for all that they may need."""
         while self.waiting and len(self.running) < self.limits.max_running:
             sequence = self.waiting[0]
-            while self._reserved + self.prefixes.blocks + sequence.reservation > self._pool.blocks:
-                if not self.prefixes.drop_oldest():
+            prompt = sequence.generation.prompt
+            found = self.prefixes.find(sequence.adapter, prompt)
+            shared = found[1] // BLOCK if found else 0
+            if not self._make_room(sequence.blocks_left - shared, keep=1 if found else 0):
+                if not found or not self._make_room(sequence.blocks_left, keep=0):
                     return
+                found = None
             self.waiting.popleft()
-            self._reserved += sequence.reservation
             self.running.append(sequence)
-            shared = self.prefixes.find(sequence.adapter, sequence.generation.prompt)
-            if shared is not None:
-                sequence.cache, sequence.done = shared, shared.length
+            self.prefixes.queries += len(prompt)
+            if found is not None:
+                sequence.cache = self._pool.share(*found)
+                sequence.done = sequence.cache.length
+                self.prefixes.hits += sequence.done
+
+    def _make_room(self, blocks: int, keep: int) -> bool:
+        """Whether `blocks` more can be promised, once all kept prefixes but the last `keep` may go."""
+        while self._pool.used + self._promised + blocks > self._pool.blocks:
+            if len(self.prefixes) <= keep:
+                return False
+            self.prefixes.drop_oldest()
+        return True
 
     def plan(self) -> list[Share]:
         """The next step, sequences of one adapter side by side; empty when there is nothing to run."""
@@ -182,7 +196,6 @@ class Scheduler:
         """The sequence ended or was cancelled; what it held is free, and its beginning is kept for others."""
         if sequence in self.running:
             self.running.remove(sequence)
-            self._reserved -= sequence.reservation
             self.prefixes.keep(sequence.adapter, (*sequence.generation.prompt, *sequence.tokens), sequence.cache)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
