@@ -16,8 +16,9 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-# Threads that spin while they wait take the cores that they wait for: on a busy machine that is ten times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As in serving: a thread that waits spins over the gap between two parts of a step, and no longer.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import torch
 import transformers
