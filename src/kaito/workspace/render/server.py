@@ -42,6 +42,7 @@ from kaito.workspace.render.pods import (
 )
 
 GRACE_SECONDS = 60
+DRAIN_SECONDS = 40  # of these for what was accepted; the nodes hear of the end before, and the engine ends after
 """To finish answers after SIGTERM: the server takes 30 s by default, and needs some to leave the Service before."""
 
 
@@ -172,6 +173,7 @@ def _serve_step(server: Server) -> dict[str, Any]:
         "KAITO_PRESET": server.model.name,
         "KAITO_SERVED_MODEL_NAME": server.model.name,
         "KAITO_ENGINE": server.engine,
+        "KAITO_DRAIN_TIMEOUT": str(DRAIN_SECONDS),
         **server.environment,
     }
     mounts = [("weights", WEIGHTS_DIR), ("dshm", "/dev/shm")]  # noqa: S108 - shared memory of the pod's own
