@@ -34,13 +34,13 @@ class Saved:
     reference: Reference
 
     @contextlib.asynccontextmanager
-    async def engine(self, **limits: int) -> AsyncIterator[BuiltinEngine]:
+    async def engine(self, *, kv_bytes: int = 8 << 20, **limits: int) -> AsyncIterator[BuiltinEngine]:
         options = BuiltinOptions(
             folder=self.base,
             name="base",
             adapters=tuple(AdapterSource(name, path) for name, path in self.adapters.items()),
             dtype="float32",
-            kv_bytes=8 << 20,
+            kv_bytes=kv_bytes,
             limits=limits,
         )
         engine = BuiltinEngine(options)
@@ -121,3 +121,20 @@ async def test_a_shared_beginning_is_read_once_and_changes_nothing(saved: Saved)
                 expected = saved.reference.greedy(shared + tail, 6, None if model == "base" else model)
                 assert await tokens_of(engine, f"{tail}{before}", model, shared + tail, 6) == expected
             assert engine.stats().prefix_hits - before >= 2 * len(shared)
+
+
+async def test_beginnings_are_shared_and_given_up_where_memory_is_short(saved: Saved) -> None:
+    """More is asked for than there is room: some wait, kept beginnings make room, and every answer is right."""
+    rng = random.Random(11)
+    shared = prompts(4, 1)[0] + list(range(200, 300))
+    wanted = [shared[: rng.choice([20, 64, 90, 128])] + [rng.randrange(5, VOCABULARY)] for _ in range(14)]
+    async with saved.engine(kv_bytes=300_000, max_running=6) as engine:
+        answers = await asyncio.gather(
+            *(tokens_of(engine, str(number), "base", prompt, 20) for number, prompt in enumerate(wanted))
+        )
+        stats = engine.stats()
+        assert stats.running == 0
+        assert 0 < stats.kv_usage <= 1
+        assert stats.prefix_hits > 0
+    for prompt, answer in zip(wanted, answers, strict=True):
+        assert answer == saved.reference.greedy(prompt, 20)
