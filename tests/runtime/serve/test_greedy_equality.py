@@ -127,7 +127,7 @@ async def test_beginnings_are_shared_and_given_up_where_memory_is_short(saved: S
     """More is asked for than there is room: some wait, kept beginnings make room, and every answer is right."""
     rng = random.Random(11)
     shared = prompts(4, 1)[0] + list(range(200, 300))
-    wanted = [shared[: rng.choice([20, 64, 90, 128])] + [rng.randrange(5, VOCABULARY)] for _ in range(14)]
+    wanted = [[*shared[: rng.choice([20, 64, 90, 128])], rng.randrange(5, VOCABULARY)] for _ in range(14)]
     async with saved.engine(kv_bytes=300_000, max_running=6) as engine:
         answers = await asyncio.gather(
             *(tokens_of(engine, str(number), "base", prompt, 20) for number, prompt in enumerate(wanted))

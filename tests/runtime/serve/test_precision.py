@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,10 +22,11 @@ from kaito.runtime.serve.engines.builtin.engine import BuiltinEngine, BuiltinOpt
 from kaito.runtime.serve.engines.builtin.guide import Guides
 from kaito.runtime.serve.engines.builtin.model import choose_dtype
 from kaito.runtime.serve.engines.builtin.packed import (
+    ByteProduct,
     Int8Linear,
     PackedLinear,
+    byte_product,
     can_pack,
-    can_pack_bytes,
     computes_bfloat16,
 )
 from kaito.runtime.serve.engines.builtin.sampling import Sampler, choose_all
@@ -55,34 +61,55 @@ async def test_a_batch_answers_as_each_alone(tmp_path: Path, settings: dict[str,
     assert await answers(options, prompts, together=True) == await answers(options, prompts, together=False)
 
 
-@pytest.mark.parametrize("kind", [PackedLinear, Int8Linear])
-def test_a_layer_is_close_to_the_one_it_replaces(kind: type[PackedLinear] | type[Int8Linear]) -> None:
+def test_a_packed_layer_is_the_one_it_replaces() -> None:
+    assert error_of(lambda layer: PackedLinear(layer.weight, layer.bias)) < 1e-5
+
+
+@pytest.mark.parametrize("largest", [127, 63])
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_whole_numbers_are_multiplied_exactly(is_packed: bool, largest: int) -> None:
+    """The largest bytes too, and whoever else is in the batch. Old CPUs do so with 7 bits only, or not at all."""
+    product = ByteProduct(is_packed, largest)
+    if not product.is_exact():
+        pytest.skip("not on this CPU")
+    torch.manual_seed(2)
+    weight = torch.randint(-largest, largest + 1, (40, 96)).float()
+    weight[:, 0] = largest  # so that every scale is 1
+    rows = torch.cat([torch.randint(-127, 128, (6, 96)), torch.full((1, 96), 127), torch.full((1, 96), -127)]).float()
+    rows[:, 1] = 127
+    layer = Int8Linear(weight, None, product)
+    with torch.inference_mode():
+        assert torch.equal(layer(rows), rows @ weight.T)
+        assert torch.equal(layer(rows[3:4]), rows[3:4] @ weight.T)
+        assert bool((layer(torch.zeros(1, 96)) == 0).all())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN's limit names instructions of x86")
+def test_a_cpu_without_products_of_bytes_has_weights_of_seven_bits() -> None:
+    program = "from kaito.runtime.serve.engines.builtin.packed import byte_product; print(byte_product().largest)"
+    environ = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    made = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+    assert made.stdout.strip() == "63"
+
+
+def test_whole_numbers_are_close_to_the_layer_they_replace() -> None:
+    product = byte_product()
+    if product is None:
+        pytest.skip("this CPU multiplies no bytes exactly")
+    assert error_of(lambda layer: Int8Linear(layer.weight, layer.bias, product)) < 0.04
+
+
+def error_of(replaced: Callable[[torch.nn.Linear], torch.nn.Module]) -> float:
+    """The largest error of some rows, as a part of the largest number."""
     torch.manual_seed(1)
     layer = torch.nn.Linear(96, 40)
     rows = torch.randn(1, 7, 96)
     with torch.inference_mode():
         expected = layer(rows)
-        made = kind(layer.weight, layer.bias)(rows)
+        made = replaced(layer)(rows)
     assert made.shape == expected.shape
-    error = (made - expected).abs().max() / expected.abs().max()
-    assert error < (1e-5 if kind is PackedLinear else 0.03)
-
-
-@pytest.mark.parametrize("is_packed", [True, False])
-def test_whole_numbers_are_multiplied_exactly(is_packed: bool) -> None:
-    """The largest bytes too, and whoever else is in the batch."""
-    if is_packed and not can_pack_bytes():
-        pytest.skip("this CPU has no exact product of bytes")
-    torch.manual_seed(2)
-    weight = torch.randint(-127, 128, (40, 96)).float()
-    weight[:, 0] = 127  # so that every scale is 1
-    rows = torch.cat([torch.randint(-127, 128, (6, 96)), torch.full((1, 96), 127), torch.full((1, 96), -127)]).float()
-    rows[:, 1] = 127
-    layer = Int8Linear(weight, None, is_packed=is_packed)
-    with torch.inference_mode():
-        assert torch.equal(layer(rows), rows @ weight.T)
-        assert torch.equal(layer(rows[3:4]), rows[3:4] @ weight.T)
-        assert bool((layer(torch.zeros(1, 96)) == 0).all())
+    return float((made - expected).abs().max() / expected.abs().max())
 
 
 def test_float32_can_be_packed_wherever_torch_has_onednn() -> None:

@@ -21,7 +21,7 @@ from kaito.runtime.limits import free_memory
 from kaito.runtime.serve.engines.builtin.attention import Segment, SegmentedAttention
 from kaito.runtime.serve.engines.builtin.kv import BlockPool, SequenceCache, blocks_for
 from kaito.runtime.serve.engines.builtin.lora import Adapter, Group, LoraLayers
-from kaito.runtime.serve.engines.builtin.packed import can_pack, computes_bfloat16, pack_linear_layers
+from kaito.runtime.serve.engines.builtin.packed import byte_product, can_pack, computes_bfloat16, pack_linear_layers
 from kaito.runtime.serve.engines.builtin.pooling import Pooling, read_pooling
 from kaito.runtime.serve.engines.builtin.scheduler import Share
 
@@ -166,6 +166,11 @@ def load_step_model(folder: Path, dtype: str, max_length: int | None, *, int8: b
         raise InputError(
             "ConfigInvalid", "int8 weights are for CPUs, and this pod has a GPU", "leave vllm.quantization out"
         )
+    product = byte_product() if int8 else None
+    if int8 and product is None:
+        raise InputError(
+            "ConfigInvalid", "this CPU does not multiply bytes exactly enough for int8", "leave vllm.quantization out"
+        )
     model.to(device).eval()
     attention = SegmentedAttention(f"kaito_segmented_{next(_NUMBERS)}", BlockPool(blocks_for(CHECK_TOKENS)))
     attention.register()
@@ -183,7 +188,7 @@ def load_step_model(folder: Path, dtype: str, max_length: int | None, *, int8: b
     try:
         expected = made.own_logits()
         if device.type == "cpu":
-            pack_linear_layers(model, int8=int8)
+            pack_linear_layers(model, product=product)
             made.lora = LoraLayers(model)
         made.check(expected, INT8_TOLERANCE if int8 else None)
     except (TypeError, AttributeError, ValueError, NotImplementedError, IndexError, RuntimeError, KeyError) as error:

@@ -11,6 +11,7 @@ has no kernels for the dtype, the layers stay as they were.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,65 +38,76 @@ class PackedLinear(nn.Module):
         return made
 
 
+@dataclass(frozen=True)
+class ByteProduct:
+    """How this CPU multiplies bytes exactly: with packed weights or as they are, and weights up to `largest`."""
+
+    is_packed: bool
+    largest: int
+
+    def pack(self, whole: torch.Tensor) -> Any:
+        """`whole` [out, in], signed bytes, as `multiply` takes it."""
+        return torch.ops.onednn.qlinear_prepack(whole, None) if self.is_packed else whole.T.contiguous()
+
+    def multiply(self, rows: torch.Tensor, packed: Any, scales: torch.Tensor, zeros: torch.Tensor) -> torch.Tensor:
+        """`rows` [rows, in], unsigned bytes around 128, times the weights, each output times its scale: float32."""
+        if not self.is_packed:
+            return torch._int_mm((rows.to(torch.int16) - MIDDLE).to(torch.int8), packed) * scales
+        made: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+            rows, 1.0, MIDDLE, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return made
+
+    def is_exact(self) -> bool:
+        """Whether the largest products come out right."""
+        weight = torch.full((16, 64), self.largest, dtype=torch.int8)
+        weight[1::2] *= -1
+        rows = torch.full((8, 64), 2 * MIDDLE - 1, dtype=torch.uint8)
+        try:
+            made = self.multiply(rows, self.pack(weight), torch.ones(16), torch.zeros(16, dtype=torch.int64))
+        except (RuntimeError, AttributeError):  # not in this torch, or not for this CPU
+            return False
+        return torch.equal(made, (rows.float() - MIDDLE) @ weight.T.float())
+
+
+@functools.cache
+def byte_product() -> ByteProduct | None:
+    """The best that this CPU has. Without instructions for products of bytes (VNNI), sums of two are kept in 16 bits
+    and cut off there, so that weights may have 7 bits only. None where even these come out wrong."""
+    ways = (ByteProduct(is_packed, largest) for largest in (LARGEST, LARGEST // 2) for is_packed in (True, False))
+    return next((way for way in ways if way.is_exact()), None)
+
+
 class Int8Linear(nn.Module):
     """A linear layer in whole numbers: weights with a scale for each output, rows with a scale for each.
 
-    Each row has a scale of its own, so that a request's answer does not depend on who shares the step. oneDNN's kernel
-    multiplies unsigned bytes with signed ones, so rows are moved up by 128, which it takes out again.
+    Each row has a scale of its own, so that a request's answer does not depend on who shares the step. Kernels multiply
+    unsigned bytes with signed ones, so rows are moved up by 128, which is taken out again.
     """
 
     scales: torch.Tensor
     zeros: torch.Tensor
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, is_packed: bool | None = None) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, product: ByteProduct) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        scales = weight.detach().float().abs().amax(1).clamp(min=TINY) / LARGEST
+        scales = weight.detach().float().abs().amax(1).clamp(min=TINY) / product.largest
         whole = (weight.detach().float() / scales[:, None]).round().to(torch.int8)
         self.register_buffer("scales", scales)
         self.register_buffer("zeros", torch.zeros(self.out_features, dtype=torch.int64))
-        self._is_packed = can_pack_bytes() if is_packed is None else is_packed
-        self._weight: Any = torch.ops.onednn.qlinear_prepack(whole, None) if self._is_packed else whole.T.contiguous()
+        self._product = product
+        self._weight: Any = product.pack(whole)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         flat = rows.reshape(-1, self.in_features)
         scales = flat.abs().amax(1, keepdim=True).float().clamp_(min=TINY).div_(LARGEST)
         # Half is added because the conversion to bytes cuts off.
-        made = self._product((flat / scales).add_(MIDDLE + 0.5).to(torch.uint8)).mul_(scales)
+        whole = (flat / scales).add_(MIDDLE + 0.5).to(torch.uint8)
+        made = self._product.multiply(whole, self._weight, self.scales, self.zeros).mul_(scales)
         if self.bias is not None:
             made += self.bias
         return made.to(rows.dtype).view(*rows.shape[:-1], self.out_features)
-
-    def _product(self, rows: torch.Tensor) -> torch.Tensor:
-        """`rows` [rows, in], bytes around 128, times the weights: [rows, out], float32."""
-        if not self._is_packed:
-            return torch._int_mm((rows.to(torch.int16) - MIDDLE).to(torch.int8), self._weight) * self.scales
-        return _multiply_bytes(rows, self._weight, self.scales, self.zeros)
-
-
-def _multiply_bytes(rows: torch.Tensor, packed: Any, scales: torch.Tensor, zeros: torch.Tensor) -> torch.Tensor:
-    made: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
-        rows, 1.0, MIDDLE, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
-    )
-    return made
-
-
-@functools.cache
-def can_pack_bytes() -> bool:
-    """Whether this torch and this CPU multiply bytes exactly: without instructions for it, sums of two products are
-    kept in 16 bits and cut off there."""
-    if not torch._C._has_mkldnn or not hasattr(torch.ops.onednn, "qlinear_pointwise"):
-        return False
-    weight = torch.full((16, 64), LARGEST, dtype=torch.int8)
-    rows = torch.full((8, 64), 2 * MIDDLE - 1, dtype=torch.uint8)
-    exact = (2 * MIDDLE - 1 - MIDDLE) * LARGEST * weight.shape[1]
-    try:
-        packed = torch.ops.onednn.qlinear_prepack(weight, None)
-        made = _multiply_bytes(rows, packed, torch.ones(16), torch.zeros(16, dtype=torch.int64))
-    except RuntimeError:
-        return False
-    return bool((made == exact).all())
 
 
 def can_pack(dtype: torch.dtype) -> bool:
@@ -124,8 +136,9 @@ def linear_weight(module: nn.Module) -> torch.Tensor | None:
     return None
 
 
-def pack_linear_layers(model: nn.Module, *, int8: bool = False) -> int:
-    """Replace the linear layers of `model` in place; returns how many. With `int8` all but the head, which decides."""
+def pack_linear_layers(model: nn.Module, *, product: ByteProduct | None = None) -> int:
+    """Replace the linear layers of `model` in place; returns how many. With `product` all but the head, which decides,
+    become int8."""
     getter: Any = getattr(model, "get_input_embeddings", None)
     shared = getattr(getter() if getter else None, "weight", None)
     getter = getattr(model, "get_output_embeddings", None)
@@ -137,8 +150,8 @@ def pack_linear_layers(model: nn.Module, *, int8: bool = False) -> int:
             continue
         bias = getattr(module, "bias", None)
         parent, _, child = name.rpartition(".")
-        if int8 and module is not head:
-            setattr(model.get_submodule(parent), child, Int8Linear(weight, bias))
+        if product is not None and module is not head:
+            setattr(model.get_submodule(parent), child, Int8Linear(weight, bias, product))
             count += 1
             continue
         if not can_pack(weight.dtype):
