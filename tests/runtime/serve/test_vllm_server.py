@@ -169,7 +169,10 @@ async def test_a_crash_in_a_stream_is_told_and_then_seen(tmp_path: Path) -> None
 def test_what_vllm_is_told_on_a_cpu() -> None:
     step = Step("serve", {"KAITO_THREADS": "1", "KAITO_KV_CACHE_GIB": "2.5"}, Progress("serve"))
     core = min(os.sched_getaffinity(0))
-    assert cpu_environment(step) == {"VLLM_CPU_OMP_THREADS_BIND": str(core), "VLLM_CPU_KVCACHE_SPACE": "2"}
+    alone = {"VLLM_CPU_OMP_THREADS_BIND": str(core), "VLLM_CPU_KVCACHE_SPACE": "2"}
+    assert cpu_environment({}, step) == alone
+    assert cpu_environment({"tensor-parallel-size": 1}, step) == alone
+    assert cpu_environment({"tensor-parallel-size": 2}, step) == {"VLLM_CPU_KVCACHE_SPACE": "2"}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")

@@ -18,6 +18,7 @@ from kaito.runtime.step import Step
 
 # Keys of the `vllm:` map that the built-in engine has too -> the name of its own setting.
 LIMITS = {"max-num-seqs": "max_running", "max-num-batched-tokens": "step_tokens"}
+PARTS = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
 
 CAPABILITY_MAJOR = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR in cuda.h
 BFLOAT16_MAJOR = 8
@@ -54,17 +55,20 @@ def vllm_server(settings: Settings, step: Step) -> VllmServer:
     devices = cuda_devices()
     return VllmServer(
         settings,
-        step.environ if devices else {**cpu_environment(step), **step.environ},
+        step.environ if devices else {**cpu_environment(settings.engine_options, step), **step.environ},
         has_cuda=devices > 0,
         has_bfloat16=not devices or has_bfloat16(),
         python=vllm_python(step) or sys.executable,
     )
 
 
-def cpu_environment(step: Step) -> dict[str, str]:
-    """What vLLM is told on a CPU. By itself it leaves one core of two unused."""
-    cores = sorted(os.sched_getaffinity(0))[: _threads(step) or usable_cores()]
-    made = {"VLLM_CPU_OMP_THREADS_BIND": ",".join(str(core) for core in cores)}
+def cpu_environment(options: Mapping[str, Any], step: Step) -> dict[str, str]:
+    """What vLLM is told on a CPU. By itself it leaves one core of two unused; of several parts each needs cores of its
+    own, which is left to it."""
+    made = {}
+    if not any((_count(options, key) or 1) > 1 for key in PARTS):
+        cores = sorted(os.sched_getaffinity(0))[: _threads(step) or usable_cores()]
+        made["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(str(core) for core in cores)
     room = _kv_bytes(step)
     return made | ({"VLLM_CPU_KVCACHE_SPACE": str(max(1, room >> 30))} if room else {})
 
