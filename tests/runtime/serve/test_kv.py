@@ -27,7 +27,7 @@ def write(pool: BlockPool, cache: SequenceCache, value: int, length: int) -> Non
     pool.extend(cache, length)
     new = torch.full((HEADS, length - cache.length, SIZE), float(value))
     for layer in range(LAYERS):
-        pool.write(cache, cache.length, layer, new + layer, -new)
+        pool.write(cache, layer, new + layer, -new)
     cache.length = length
 
 

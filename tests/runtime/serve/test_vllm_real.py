@@ -111,8 +111,10 @@ async def test_bad_input_is_said_in_openais_shape(served: Served) -> None:
 
 
 async def test_sigterm_ends_what_runs_and_then_the_engine(served: Served) -> None:
-    running = asyncio.create_task(served.complete(MODEL, max_tokens=64))
-    await asyncio.sleep(0.2)  # accepted by now; if it were not, its answer would be a 503, and the test would fail
+    stream = await served.client.completions.create(
+        model=MODEL, prompt="Who", max_tokens=64, stream=True, extra_body={"ignore_eos": True}
+    )
+    await anext(stream)  # it has begun
     served.process.process.terminate()
-    assert await running
+    assert [chunk.choices[0].finish_reason async for chunk in stream if chunk.choices][-1] == "length"
     assert await served.process.ended() == 0

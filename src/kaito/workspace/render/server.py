@@ -42,8 +42,9 @@ from kaito.workspace.render.pods import (
 )
 
 GRACE_SECONDS = 60
-DRAIN_SECONDS = 40  # of these for what was accepted; the nodes hear of the end before, and the engine ends after
-"""To finish answers after SIGTERM: the server takes 30 s by default, and needs some to leave the Service before."""
+"""From SIGTERM to the end: to leave the Service, to finish answers, and to end the engine."""
+DRAIN_SECONDS = 40
+"""Of these to finish what was accepted."""
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class SegmentedAttention:
             span = slice(segment.start, segment.end)
             new_keys, new_values = key[0, :, span], value[0, :, span]
             if segment.cache is not None:
-                self.pool.write(segment.cache, segment.cache.length, layer, new_keys, new_values)
+                self.pool.write(segment.cache, layer, new_keys, new_values)
                 if segment.cache.length:
                     new_keys, new_values = self.pool.read(segment.cache, segment.total, layer)
             out[span] = attend(query[0, :, span], new_keys, new_values, rules)

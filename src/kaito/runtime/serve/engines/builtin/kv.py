@@ -57,11 +57,10 @@ class BlockPool:
 
     def resize(self, blocks: int) -> None:
         """Start again with another number of blocks; what was in them is gone."""
-        made = BlockPool(blocks)
-        for layer, pair in self._tensors.items():
-            keys, values = (one.new_empty(blocks, *one.shape[1:]) for one in pair)
-            made._tensors[layer] = keys, values
-        self.__dict__.update(made.__dict__)
+        for layer, (keys, values) in self._tensors.items():
+            made = keys.new_empty(blocks, *keys.shape[1:]), values.new_empty(blocks, *values.shape[1:])
+            self._tensors[layer] = made
+        self.blocks, self._fresh, self._returned, self._holders = blocks, 0, [], {}
 
     def layer(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The layer's tensors; `key` and `value` [kv heads, any, size] say what they look like."""
@@ -81,7 +80,9 @@ class BlockPool:
         for _ in range(count):
             cache.blocks.append(self._take())
         # The places behind the last token are multiplied with a weight of zero, which only a number survives.
-        self._clear(cache.blocks[-1], 0)
+        for keys, values in self._tensors.values():
+            keys[cache.blocks[-1]] = 0
+            values[cache.blocks[-1]] = 0
 
     def _take(self) -> int:
         if self._returned:
@@ -117,10 +118,10 @@ class BlockPool:
                 values[target, :, :rest] = values[source, :, :rest]
         return made
 
-    def write(self, cache: SequenceCache, start: int, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """`key` and `value` [kv heads, tokens, size] of the tokens from `start` on, for which there is room."""
+    def write(self, cache: SequenceCache, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """`key` and `value` [kv heads, tokens, size] of the tokens behind the cache's, for which there is room."""
         keys, values = self.layer(layer, key, value)
-        for block, place, piece in _pieces(cache, start, key.shape[1]):
+        for block, place, piece in _pieces(cache, key.shape[1]):
             end = place + piece.stop - piece.start
             keys[block, :, :, place:end] = key[:, piece].transpose(1, 2)
             values[block, :, place:end] = value[:, piece]
@@ -132,17 +133,12 @@ class BlockPool:
         together = keys[blocks].permute(1, 0, 3, 2).flatten(1, 2), values[blocks].transpose(0, 1).flatten(1, 2)
         return together[0][:, :length], together[1][:, :length]
 
-    def _clear(self, block: int, start: int) -> None:
-        for keys, values in self._tensors.values():
-            keys[block, :, :, start:] = 0
-            values[block, :, start:] = 0
 
-
-def _pieces(cache: SequenceCache, start: int, count: int) -> Iterator[tuple[int, int, slice]]:
-    """Which blocks take `count` tokens from `start` on: the block, the first place in it, and which of the tokens."""
+def _pieces(cache: SequenceCache, count: int) -> Iterator[tuple[int, int, slice]]:
+    """Which blocks take the next `count` tokens: the block, the first place in it, and which of the tokens."""
     done = 0
     while done < count:
-        place = (start + done) % BLOCK
+        place = (cache.length + done) % BLOCK
         size = min(BLOCK - place, count - done)
-        yield cache.blocks[(start + done) // BLOCK], place, slice(done, done + size)
+        yield cache.blocks[(cache.length + done) // BLOCK], place, slice(done, done + size)
         done += size

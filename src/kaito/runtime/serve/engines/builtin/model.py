@@ -220,8 +220,8 @@ def choose_dtype(name: str, config: Any, folder: Path, device: torch.device) -> 
         raise ValueError(f"dtype {name!r} is not one of auto, {', '.join(DTYPES)}, half, float")
     if device.type == "cpu":
         stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        is_brain_float = getattr(config.get_text_config(), "dtype", None) == torch.bfloat16
-        if 2 * stored > SMALL and is_brain_float and computes_bfloat16():
+        is_bfloat16 = getattr(config.get_text_config(), "dtype", None) == torch.bfloat16
+        if 2 * stored > SMALL and is_bfloat16 and computes_bfloat16():
             return torch.bfloat16
         if 2 * stored <= MEDIUM:
             return torch.float32
